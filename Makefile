@@ -1,0 +1,140 @@
+# The one door to building, testing and checking lindbridge. `make help` lists the targets.
+#
+# Everything that is built goes to build/. One heavy build at a time: the Rust shim takes minutes, on all cores.
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+
+BUILD := build
+TOOLS := $(BUILD)/tools
+GO    ?= go
+CARGO ?= cargo
+
+# Tools, pinned. They are no part of go.mod or Cargo.toml.
+GOLANGCI_VERSION := v2.15.0
+CBINDGEN_VERSION := 0.29.4
+
+# One profile and one directory for building, testing and linting, so that Wasmtime is built once.
+export CARGO_TARGET_DIR := $(CURDIR)/$(BUILD)/cargo
+CARGO_ARGS := --release --locked --manifest-path rust-shim/Cargo.toml
+HEADER     := rust-shim/include/lindshim.h
+
+GOLANGCI := $(TOOLS)/golangci-lint-$(GOLANGCI_VERSION)
+CBINDGEN := $(TOOLS)/cbindgen-$(CBINDGEN_VERSION)
+
+# How long all tests of one package may take.
+GO_TEST_TIMEOUT ?= 15m
+# More arguments for go test: make test GO_TEST_ARGS='-run Kill -v'
+GO_TEST_ARGS ?=
+
+.PHONY: help build shim run test test-c test-go test-go-nocgo test-rust race bench lint lint-go lint-rust lint-sh fmt guests \
+	guests-go guests-check header header-check matrix suite deps check clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
+
+build: shim ## Build build/lindbridge and the shim beside it
+	$(GO) build -o $(BUILD)/lindbridge ./cmd/lindbridge
+
+shim: ## Build the Rust shim: build/liblindshim.so and .a (a few minutes the first time)
+	$(CARGO) build $(CARGO_ARGS)
+	install -C -m 755 $(CARGO_TARGET_DIR)/release/liblindshim.so $(BUILD)/liblindshim.so
+	install -C -m 644 $(CARGO_TARGET_DIR)/release/liblindshim.a $(BUILD)/liblindshim.a
+
+run: build ## Build, then show a program with busy, waiting and reading threads being ended in four ways
+	scripts/demo.sh $(BUILD)/lindbridge
+
+test: build guests-go header-check guests-check test-c test-go test-go-nocgo test-rust ## Run everything that must pass
+
+test-go: shim guests-go ## Go tests, with cgo
+	CGO_ENABLED=1 $(GO) test -timeout $(GO_TEST_TIMEOUT) $(GO_TEST_ARGS) ./...
+
+test-go-nocgo: shim guests-go ## Go tests, without cgo
+	CGO_ENABLED=0 $(GO) test -timeout $(GO_TEST_TIMEOUT) $(GO_TEST_ARGS) ./...
+
+test-rust: ## Rust tests of the shim
+	$(CARGO) test $(CARGO_ARGS)
+
+# The host in C, with the shim linked in and with the shim as a library.
+test-c: shim ## Build and run the C example on the shim's header
+	mkdir -p $(BUILD)/examples
+	$(CC) -std=c11 -Wall -Wextra -Wpedantic -Werror -Irust-shim/include examples/c-host/stop.c \
+		$(BUILD)/liblindshim.a -lpthread -ldl -lm -o $(BUILD)/examples/stop-static
+	$(CC) -std=c11 -Irust-shim/include examples/c-host/stop.c \
+		-L$(BUILD) -llindshim -Wl,-rpath,$(abspath $(BUILD)) -lpthread -o $(BUILD)/examples/stop
+	$(BUILD)/examples/stop-static
+	$(BUILD)/examples/stop
+
+race: shim guests-go ## Go tests under the race detector
+	CGO_ENABLED=1 $(GO) test -race -timeout $(GO_TEST_TIMEOUT) $(GO_TEST_ARGS) ./...
+
+bench: build guests-go ## Go benchmarks; GO_TEST_ARGS='-bench Kill' for some
+	$(GO) test -run '^$$' -bench . -benchmem -timeout 60m $(GO_TEST_ARGS) ./...
+
+lint: lint-go lint-rust lint-sh ## Formatting, vet and linters; warnings are errors
+
+lint-go: $(GOLANGCI)
+	$(GOLANGCI) fmt --diff
+	$(GOLANGCI) run ./...
+	GOOS=wasip1 GOARCH=wasm $(GO) vet ./guests/gowork
+
+lint-rust:
+	$(CARGO) fmt --manifest-path rust-shim/Cargo.toml --check
+	$(CARGO) clippy $(CARGO_ARGS) --all-targets -- -D warnings
+
+lint-sh:
+	for script in scripts/*.sh .ci/run; do bash -n "$$script"; done
+
+fmt: $(GOLANGCI) ## Format the Go and Rust sources
+	$(GOLANGCI) fmt
+	$(CARGO) fmt --manifest-path rust-shim/Cargo.toml
+
+guests: deps guests-go ## Build the guest programs: testdata/guests, build/guests
+	scripts/guests.sh testdata/guests
+	$(GO) run ./guests/matrix/dump $(BUILD)/guests/matrix
+
+# Go guests are megabytes, so they are not committed. No dependency of theirs is known to make: go build is quick to see.
+guests-go:
+	GOOS=wasip1 GOARCH=wasm $(GO) build -trimpath -o $(BUILD)/guests/gowork.wasm ./guests/gowork
+
+guests-check: ## Fail if testdata/guests is not what guests/ builds
+	scripts/guests.sh --check
+
+header: $(CBINDGEN) ## Write the shim's C header from its sources
+	cd rust-shim && $(abspath $(CBINDGEN)) --quiet --config cbindgen.toml --crate lindshim --output include/lindshim.h
+
+header-check: $(CBINDGEN) ## Fail if the C header is not what its sources say, or is no good C or C++
+	cd rust-shim && $(abspath $(CBINDGEN)) --quiet --config cbindgen.toml --crate lindshim --verify \
+		--output include/lindshim.h
+	printf '#include "lindshim.h"\n#include "lindshim.h"\n' | \
+		$(CC) -std=c11 -Wall -Wextra -Wpedantic -Werror -Irust-shim/include -fsyntax-only -x c -
+	command -v $(CXX) >/dev/null || exit 0; printf '#include "lindshim.h"\n#include "lindshim.h"\n' | \
+		$(CXX) -std=c++17 -Wall -Wextra -Wpedantic -Werror -Irust-shim/include -fsyntax-only -x c++ -
+
+# How often the matrix runs each of its programs.
+TIMES ?= 200
+matrix: shim ## Run the exit matrix many times over: make matrix TIMES=200
+	LINDBRIDGE_MATRIX_TIMES=$(TIMES) $(GO) test -count=1 -timeout 60m -run 'TestExitMatrix|TestProposalShapes' $(GO_TEST_ARGS) .
+
+suite: build ## Run the wasi-threads proposal's own tests: make suite SUITE=.../test/testsuite [TIMES=200]
+	scripts/suite.sh $(BUILD)/lindbridge "$(or $(SUITE),$(error say where the suite is: make suite SUITE=DIR))" $(TIMES)
+
+deps: ## Install the Debian packages that building the C guests needs
+	scripts/deps.sh
+
+check: lint test race ## Everything that CI checks, and that the work tree has nothing left to commit
+	git diff --exit-code
+	test -z "$$(git status --porcelain)"
+
+clean: ## Remove everything that was built
+	rm -rf $(BUILD)
+
+$(GOLANGCI):
+	GOBIN=$(abspath $(TOOLS))/tmp $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
+	mv $(TOOLS)/tmp/golangci-lint $@
+
+$(CBINDGEN):
+	CARGO_TARGET_DIR=$(CURDIR)/$(BUILD)/cargo-tools $(CARGO) install --quiet --locked --root $(TOOLS)/tmp \
+		--version $(CBINDGEN_VERSION) cbindgen
+	mv $(TOOLS)/tmp/bin/cbindgen $@

@@ -1,0 +1,35 @@
+//go:build cgo
+
+package bridge
+
+// This file makes the callbacks C functions by cgo. An OS thread of the shim keeps its place in the Go runtime from its
+// first callback until it ends (https://go.dev/issue/51676), so each further callback is cheap. Parameters are declared
+// as numbers: a pointer of C's is passed in the same register.
+
+/*
+#include <stdint.h>
+
+extern int32_t lindbridgeHostCall(uintptr_t call);
+extern void lindbridgeThreadEnd(uintptr_t end);
+extern void lindbridgeQuiescent(uintptr_t report);
+*/
+import "C"
+
+//export lindbridgeHostCall
+func lindbridgeHostCall(call C.uintptr_t) C.int32_t {
+	return C.int32_t(hostCall(callAt(uintptr(call))))
+}
+
+//export lindbridgeThreadEnd
+func lindbridgeThreadEnd(end C.uintptr_t) { threadEnd(threadEndAt(uintptr(end))) }
+
+//export lindbridgeQuiescent
+func lindbridgeQuiescent(report C.uintptr_t) { quiescent(reportAt(uintptr(report))) }
+
+func makeCallbacks() callbackAddrs {
+	return callbackAddrs{
+		hostCall:  uintptr(C.lindbridgeHostCall),
+		threadEnd: uintptr(C.lindbridgeThreadEnd),
+		quiescent: uintptr(C.lindbridgeQuiescent),
+	}
+}

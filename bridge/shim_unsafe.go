@@ -1,0 +1,185 @@
+package bridge
+
+import (
+	"sync"
+	"unsafe"
+
+	"github.com/ebitengine/purego"
+)
+
+// This file implements one Go method for each function of the shim, and nothing else: pointers in, errors out.
+//
+// How memory crosses: a pointer is converted to a number within the argument list of purego.SyscallN, which makes the
+// compiler keep its object on the heap, where nothing moves it, and alive until the call returns. Objects that such an
+// object points to are on the heap and alive for the same reason. The shim keeps none of these pointers.
+
+// library is a loaded and checked shim. Immutable, save its pool.
+type library struct {
+	path    string
+	version string
+	sym     symbols
+	frames  sync.Pool // of *frame
+}
+
+// frame is the memory that the shim writes results of one call to. It is pooled: an error has 4 KiB of text.
+type frame struct {
+	err    errorABI
+	handle uint64
+	bytes  uint64
+	base   uintptr
+	tid    uint32
+	fd     int32
+}
+
+func (l *library) frame() *frame {
+	crossing()
+	if f, ok := l.frames.Get().(*frame); ok {
+		return f
+	}
+	return new(frame)
+}
+
+// done turns a call's result into an error and gives f back to the pool. Results are read from f before.
+func (l *library) done(f *frame, r1 uintptr) error {
+	var err error
+	if status := int32(uint32(r1)); status != statusOK {
+		err = statusError(status, string(f.err.text[:min(f.err.len, errorTextBytes)]))
+	}
+	f.err.len = 0 // a failure that says nothing must not repeat the text of an older one
+	l.frames.Put(f)
+	return err
+}
+
+func errPtr(f *frame) unsafe.Pointer { return unsafe.Pointer(&f.err) }
+
+func (l *library) callABIVersion() uint32 {
+	r1, _, _ := purego.SyscallN(l.sym.abiVersion)
+	return uint32(r1)
+}
+
+func (l *library) callStructSize(which uint32) uint64 {
+	r1, _, _ := purego.SyscallN(l.sym.structSize, uintptr(which))
+	return uint64(r1)
+}
+
+func (l *library) callVersion() string {
+	r1, _, _ := purego.SyscallN(l.sym.version)
+	return cString(foreign(r1), 256)
+}
+
+func (l *library) engineNew(c *engineConfigABI) (uint64, error) {
+	f := l.frame()
+	r1, _, _ := purego.SyscallN(l.sym.engineNew, uintptr(unsafe.Pointer(c)),
+		uintptr(unsafe.Pointer(&f.handle)), uintptr(errPtr(f)))
+	handle := f.handle
+	return handle, l.done(f, r1)
+}
+
+func (l *library) engineDefine(engine uint64, imports []importABI) error {
+	f := l.frame()
+	r1, _, _ := purego.SyscallN(l.sym.engineDefine, uintptr(engine),
+		uintptr(unsafe.Pointer(unsafe.SliceData(imports))), uintptr(len(imports)), uintptr(errPtr(f)))
+	return l.done(f, r1)
+}
+
+func (l *library) engineStats(engine uint64, out *engineStatsABI) error {
+	f := l.frame()
+	r1, _, _ := purego.SyscallN(l.sym.engineStats, uintptr(engine), uintptr(unsafe.Pointer(out)), uintptr(errPtr(f)))
+	return l.done(f, r1)
+}
+
+func (l *library) engineDelete(engine uint64) error {
+	f := l.frame()
+	r1, _, _ := purego.SyscallN(l.sym.engineDelete, uintptr(engine), uintptr(errPtr(f)))
+	return l.done(f, r1)
+}
+
+func (l *library) moduleLoad(engine uint64, b []byte) (uint64, error) {
+	f := l.frame()
+	r1, _, _ := purego.SyscallN(l.sym.moduleLoad, uintptr(engine),
+		uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)),
+		uintptr(unsafe.Pointer(&f.handle)), uintptr(errPtr(f)))
+	handle := f.handle
+	return handle, l.done(f, r1)
+}
+
+func (l *library) moduleInfo(module uint64, out *moduleInfoABI) error {
+	f := l.frame()
+	r1, _, _ := purego.SyscallN(l.sym.moduleInfo, uintptr(module), uintptr(unsafe.Pointer(out)), uintptr(errPtr(f)))
+	return l.done(f, r1)
+}
+
+// moduleExtern asks for the i-th import or export, by the function at fn.
+func (l *library) moduleExtern(fn uintptr, module, i uint64, out *externABI) error {
+	f := l.frame()
+	r1, _, _ := purego.SyscallN(fn, uintptr(module), uintptr(i), uintptr(unsafe.Pointer(out)), uintptr(errPtr(f)))
+	return l.done(f, r1)
+}
+
+func (l *library) moduleDelete(module uint64) error {
+	f := l.frame()
+	r1, _, _ := purego.SyscallN(l.sym.moduleDelete, uintptr(module), uintptr(errPtr(f)))
+	return l.done(f, r1)
+}
+
+func (l *library) domainNew(module uint64, c *domainConfigABI) (uint64, error) {
+	f := l.frame()
+	r1, _, _ := purego.SyscallN(l.sym.domainNew, uintptr(module), uintptr(unsafe.Pointer(c)),
+		uintptr(unsafe.Pointer(&f.handle)), uintptr(errPtr(f)))
+	handle := f.handle
+	return handle, l.done(f, r1)
+}
+
+func (l *library) domainStart(domain uint64, export string) error {
+	f := l.frame()
+	r1, _, _ := purego.SyscallN(l.sym.domainStart, uintptr(domain),
+		uintptr(unsafe.Pointer(unsafe.StringData(export))), uintptr(len(export)), uintptr(errPtr(f)))
+	return l.done(f, r1)
+}
+
+func (l *library) threadSpawn(domain uint64, arg uint32) (uint32, error) {
+	f := l.frame()
+	r1, _, _ := purego.SyscallN(l.sym.threadSpawn, uintptr(domain), uintptr(arg),
+		uintptr(unsafe.Pointer(&f.tid)), uintptr(errPtr(f)))
+	tid := f.tid
+	return tid, l.done(f, r1)
+}
+
+func (l *library) domainStop(domain uint64) error {
+	f := l.frame()
+	r1, _, _ := purego.SyscallN(l.sym.domainStop, uintptr(domain), uintptr(errPtr(f)))
+	return l.done(f, r1)
+}
+
+func (l *library) domainCancelFD(domain uint64) (int32, error) {
+	f := l.frame()
+	r1, _, _ := purego.SyscallN(l.sym.domainCancelFD, uintptr(domain),
+		uintptr(unsafe.Pointer(&f.fd)), uintptr(errPtr(f)))
+	fd := f.fd
+	return fd, l.done(f, r1)
+}
+
+// domainThreads fills out and answers how many threads there are, which may be more than fit.
+func (l *library) domainThreads(domain uint64, out []threadABI) (uint64, error) {
+	f := l.frame()
+	r1, _, _ := purego.SyscallN(l.sym.domainThreads, uintptr(domain),
+		uintptr(unsafe.Pointer(unsafe.SliceData(out))), uintptr(len(out)),
+		uintptr(unsafe.Pointer(&f.bytes)), uintptr(errPtr(f)))
+	n := f.bytes
+	return n, l.done(f, r1)
+}
+
+// domainMemory answers the address and the length of the linear memory.
+func (l *library) domainMemory(domain uint64) (uintptr, uint64, error) {
+	f := l.frame()
+	r1, _, _ := purego.SyscallN(l.sym.domainMemory, uintptr(domain),
+		uintptr(unsafe.Pointer(&f.base)), uintptr(unsafe.Pointer(&f.bytes)), uintptr(errPtr(f)))
+	base, bytes := f.base, f.bytes
+	return base, bytes, l.done(f, r1)
+}
+
+func (l *library) domainDelete(domain uint64) error {
+	f := l.frame()
+	r1, _, _ := purego.SyscallN(l.sym.domainDelete, uintptr(domain), uintptr(errPtr(f)))
+	return l.done(f, r1)
+}

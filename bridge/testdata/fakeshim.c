@@ -1,0 +1,698 @@
+// fakeshim.c is a shim for tests: the whole C ABI of lindshim.h in plain C, with programs of a few words in place of
+// WebAssembly. It lets the bridge be tested without Wasmtime, and with shims that no good shim would be.
+//
+// A module is text, a line each:
+//
+//   fake                           the first line
+//   import M N / export N          what lindshim_module_import and _export say
+//   memory PAGES                   a shared linear memory of 64 KiB pages
+//   main: / thread:                what follows is the export "_start" / "wasi_thread_start"
+//
+// and in these two:
+//
+//   call IMPORT TIMES [ARG...]     host calls; argument words, where "arg" is what the thread was spawned with
+//   expect WORD                    trap unless the last result was WORD
+//   load OFFSET                    the 64-bit word at OFFSET of the memory becomes the last result
+//   block                          wait, as in an atomic wait at address 64, until the domain stops
+//   trap TEXT                      trap, with a backtrace of two frames
+//   forge WORD / forge-thread WORD from here on, host calls are given this word for user / thread_user
+//   fail                           as a line of its own in main or thread: the thread's start fails
+//
+// A module whose first line is "status N TEXT" makes lindshim_module_load answer N with that text.
+//
+// Compiled with these, it is a shim that does not fit:
+//
+//   FAKE_VERSION=N    its ABI version
+//   FAKE_OMIT_SPAWN   without lindshim_thread_spawn and lindshim_domain_stop
+//   FAKE_BARE         without any function
+//   FAKE_WRONG_SIZES  with two structures of another size
+//   FAKE_NO_CALLS     each function but the version's and the sizes' aborts the process
+
+#define _GNU_SOURCE
+#include "lindshim.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#ifndef FAKE_VERSION
+#define FAKE_VERSION LINDSHIM_ABI_VERSION
+#endif
+#ifdef FAKE_NO_CALLS
+#define ENTER() abort()
+#else
+#define ENTER() ((void)0)
+#endif
+
+#ifdef FAKE_BARE
+int fake_is_no_shim;
+#else
+
+enum kind { FREE, ENGINE, MODULE, DOMAIN };
+
+struct engine {
+  lindshim_engine_config_t config;
+  uint64_t running, domains, modules;
+  int loaded;
+  uint64_t uses; // its handle and its modules
+};
+
+struct module {
+  struct engine *engine;
+  char *text;
+  int uses;
+};
+
+struct thread {
+  struct domain *domain;
+  struct thread *next;
+  pthread_t os;
+  uint32_t arg;
+  int inside, listed; // in the gate / in the report
+  lindshim_thread_t state;
+  lindshim_thread_t stopped; // state when the domain began to stop
+};
+
+struct domain {
+  uint64_t handle;
+  struct module *module;
+  lindshim_domain_config_t config;
+  struct thread *threads;
+  uint32_t tids, inside;
+  atomic_int closed;
+  int started, quiescent, fd;
+  uint64_t stop_ns;
+  uint8_t *memory;
+  uint64_t memory_bytes;
+  pthread_cond_t stop;
+};
+
+static pthread_mutex_t mu = PTHREAD_MUTEX_INITIALIZER; // guards all that follows and all of the above, save closed
+
+enum { HANDLES = 1 << 16, THREADS = 1 << 14 };
+static struct { enum kind kind; uint32_t generation; void *object; } handles[HANDLES];
+static struct { pthread_t os; struct engine *engine; } ended[THREADS]; // to be joined
+static int ended_count;
+static pthread_cond_t thread_ended = PTHREAD_COND_INITIALIZER;
+
+static uint64_t now(void) {
+  struct timespec ts;
+  clock_gettime(CLOCK_MONOTONIC, &ts);
+  return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+static int32_t fail(lindshim_error_t *err, int32_t status, const char *text) {
+  if (err) {
+    size_t len = strlen(text);
+    err->len = (uint32_t)(len < sizeof err->text ? len : sizeof err->text);
+    memcpy(err->text, text, err->len);
+  }
+  return status;
+}
+
+static uint64_t handle_new(enum kind kind, void *object) {
+  for (uint32_t i = 0; i < HANDLES; i++) {
+    if (handles[i].kind == FREE) {
+      handles[i].kind = kind;
+      handles[i].object = object;
+      return (uint64_t)++handles[i].generation << 32 | i;
+    }
+  }
+  abort();
+}
+
+static void *handle_get(enum kind kind, uint64_t handle) {
+  uint32_t i = (uint32_t)handle;
+  if (i >= HANDLES || handles[i].kind != kind || handles[i].generation != handle >> 32) return NULL;
+  return handles[i].object;
+}
+
+// join_ended joins the OS threads of an engine (of all if NULL) that have ended.
+static void join_ended(const struct engine *engine) {
+  pthread_t list[64];
+  for (;;) {
+    int n = 0;
+    pthread_mutex_lock(&mu);
+    for (int i = 0; i < ended_count && n < 64;) {
+      if (engine && ended[i].engine != engine) { i++; continue; }
+      list[n++] = ended[i].os;
+      ended[i] = ended[--ended_count];
+    }
+    pthread_mutex_unlock(&mu);
+    if (n == 0) return;
+    for (int i = 0; i < n; i++) pthread_join(list[i], NULL);
+  }
+}
+
+static void engine_release(struct engine *e) {
+  if (--e->uses == 0) free(e);
+}
+
+static void module_release(struct module *m) {
+  if (--m->uses == 0) {
+    memset(m->text, '#', strlen(m->text)); // who reads freed text sees that it is wrong
+    engine_release(m->engine);
+    free(m->text);
+    free(m);
+  }
+}
+
+// line answers the next line's start within text, and NULL at the end.
+static const char *line(const char *text) {
+  const char *end = strchr(text, '\n');
+  return end && end[1] ? end + 1 : NULL;
+}
+
+static int starts(const char *text, const char *word) { return strncmp(text, word, strlen(word)) == 0; }
+
+// section answers what follows the line "name:", or NULL if there is no such line.
+static const char *section(const char *text, const char *name) {
+  for (; text; text = line(text))
+    if (starts(text, name) && text[strlen(name)] == ':') return strchr(text, '\n') + 1;
+  return NULL;
+}
+
+static void set_state(struct thread *t, uint32_t state, uint32_t import, uint64_t address) {
+  t->state.state = state;
+  t->state.import = import;
+  t->state.address = address;
+  t->state.since_ns = state == LINDSHIM_AT_GUEST ? 0 : now();
+}
+
+// leave takes a thread out of the gate; if it was the last, it reports.
+static void leave(struct thread *t, uint32_t outcome) {
+  struct domain *d = t->domain;
+  lindshim_report_t report = {0};
+  lindshim_thread_t *list = NULL;
+  pthread_mutex_lock(&mu);
+  t->inside = 0;
+  t->stopped.outcome = outcome;
+  t->stopped.left_ns = now();
+  strcpy(t->stopped.function, "work");
+  d->inside--;
+  int last = d->inside == 0 && d->closed && !d->quiescent;
+  struct engine *engine = d->module->engine;
+  if (last) {
+    d->quiescent = 1;
+    list = calloc(d->tids + 1, sizeof *list);
+    for (struct thread *o = d->threads; o; o = o->next)
+      if (o->listed) list[report.thread_count++] = o->stopped;
+    report.user = d->config.user;
+    report.domain = d->handle;
+    report.stop_ns = d->stop_ns;
+    report.quiescent_ns = now();
+    report.threads = list;
+    report.threads_total = d->tids;
+  }
+  pthread_mutex_unlock(&mu);
+  // From here on d and t may be gone: whoever hears of the report may delete the domain.
+  if (last) engine->config.quiescent(&report);
+  free(list);
+}
+
+static void *run(void *p) {
+  struct thread *t = p;
+  struct domain *d = t->domain;
+  struct engine *engine = d->module->engine;
+  uint64_t args[2 * 16] = {0}, last = 0, user = d->config.user, thread_user = 0;
+  char message[256] = "", backtrace[] = "inner\nouter";
+  uint32_t outcome = LINDSHIM_END_RETURNED;
+  const char *code = section(d->module->text, t->state.tid == 1 ? "main" : "thread");
+
+  if (code && starts(code, "fail")) {
+    outcome = LINDSHIM_END_START_FAILED;
+    strcpy(message, "the start failed");
+    code = NULL;
+  } else {
+    pthread_mutex_lock(&mu);
+    set_state(t, LINDSHIM_AT_GUEST, 0, 0);
+    pthread_mutex_unlock(&mu);
+  }
+  for (; code && outcome == LINDSHIM_END_RETURNED; code = line(code)) {
+    if (starts(code, "main:") || starts(code, "thread:")) break;
+    char text[256];
+    unsigned long long word[16];
+    if (d->closed) {
+      outcome = LINDSHIM_END_STOPPED;
+    } else if (starts(code, "call ")) {
+      int n = 0;
+      sscanf(code, "%255[^\n]", text);
+      char *rest, *w = strtok_r(text, " ", &rest);
+      while (n < 16 && (w = strtok_r(NULL, " ", &rest)))
+        word[n++] = strcmp(w, "arg") == 0 ? t->arg : strtoull(w, NULL, 0);
+      pthread_mutex_lock(&mu);
+      set_state(t, LINDSHIM_AT_HOST_CALL, (uint32_t)word[0], 0);
+      pthread_mutex_unlock(&mu);
+      for (unsigned long long i = 0; i < word[1] && outcome == LINDSHIM_END_RETURNED; i++) {
+        for (int a = 2; a < n; a++) args[2 * (a - 2)] = word[a];
+        lindshim_call_t call = {user, thread_user, d->handle, t->state.tid, (uint32_t)word[0],
+                                args, d->memory,   d->memory_bytes};
+        int32_t verdict = engine->config.host_call(&call);
+        thread_user = call.thread_user;
+        last = args[0];
+        if (verdict == LINDSHIM_QUIT) outcome = LINDSHIM_END_QUIT;
+        if (verdict == LINDSHIM_TRAP) {
+          outcome = LINDSHIM_END_TRAPPED;
+          strcpy(message, "host call failed");
+        }
+        int closed = atomic_load_explicit(&d->closed, memory_order_relaxed);
+        if (outcome == LINDSHIM_END_RETURNED && closed) outcome = LINDSHIM_END_STOPPED;
+      }
+      pthread_mutex_lock(&mu);
+      set_state(t, LINDSHIM_AT_GUEST, 0, 0);
+      pthread_mutex_unlock(&mu);
+    } else if (sscanf(code, "expect %lli", (long long *)word) == 1) {
+      if (last != word[0]) {
+        outcome = LINDSHIM_END_TRAPPED;
+        snprintf(message, sizeof message, "got %llu, expected %llu", (unsigned long long)last, word[0]);
+      }
+    } else if (sscanf(code, "load %lli", (long long *)word) == 1) {
+      memcpy(&last, d->memory + word[0], sizeof last);
+    } else if (sscanf(code, "forge-thread %lli", (long long *)word) == 1) {
+      thread_user = word[0];
+    } else if (sscanf(code, "forge %lli", (long long *)word) == 1) {
+      user = word[0];
+    } else if (starts(code, "block")) {
+      pthread_mutex_lock(&mu);
+      set_state(t, LINDSHIM_AT_ATOMIC_WAIT, 0, 64);
+      while (!d->closed) pthread_cond_wait(&d->stop, &mu);
+      pthread_mutex_unlock(&mu);
+      outcome = LINDSHIM_END_STOPPED;
+    } else if (sscanf(code, "trap %255[^\n]", message) == 1) {
+      outcome = LINDSHIM_END_TRAPPED;
+    }
+  }
+
+  lindshim_thread_end_t end = {0};
+  end.user = d->config.user;
+  end.thread_user = thread_user;
+  end.domain = d->handle;
+  end.tid = t->state.tid;
+  end.outcome = outcome;
+  end.main = t->state.tid == 1;
+  if (message[0]) {
+    end.message = message;
+    end.message_bytes = strlen(message);
+  }
+  if (outcome == LINDSHIM_END_TRAPPED) {
+    end.trap = 9;
+    end.backtrace = backtrace;
+    end.backtrace_bytes = strlen(backtrace);
+  }
+  if (outcome == LINDSHIM_END_STOPPED) // the report tells of it
+    t->stopped.thread_user = thread_user;
+  else
+    engine->config.thread_end(&end);
+  memset(message, '#', sizeof message); // what was not copied is gone
+  memset(backtrace, '#', sizeof backtrace);
+  leave(t, outcome);
+
+  pthread_mutex_lock(&mu);
+  if (ended_count == THREADS) abort();
+  ended[ended_count].os = pthread_self();
+  ended[ended_count++].engine = engine;
+  engine->running--;
+  pthread_cond_broadcast(&thread_ended);
+  pthread_mutex_unlock(&mu);
+  return NULL;
+}
+
+// begin starts a thread; mu is held.
+static int32_t begin(struct domain *d, uint32_t arg, uint32_t *tid, lindshim_error_t *err) {
+  struct engine *engine = d->module->engine;
+  uint64_t limit = engine->config.max_threads ? engine->config.max_threads : 4096;
+  if (d->closed) return fail(err, LINDSHIM_ERR_CLOSED, "the domain is stopping");
+  if (d->config.max_threads && d->inside >= d->config.max_threads)
+    return fail(err, LINDSHIM_ERR_LIMIT, "the domain's thread limit");
+  if (engine->running >= limit) return fail(err, LINDSHIM_ERR_LIMIT, "the engine's thread limit");
+  struct thread *t = calloc(1, sizeof *t);
+  t->domain = d;
+  t->arg = arg;
+  t->inside = 1;
+  t->state.tid = ++d->tids;
+  set_state(t, LINDSHIM_AT_STARTING, 0, 0);
+  t->next = d->threads;
+  d->threads = t;
+  d->inside++;
+  engine->running++;
+  pthread_attr_t attr;
+  pthread_attr_init(&attr);
+  pthread_attr_setstacksize(&attr, 256 << 10);
+  int failed = pthread_create(&t->os, &attr, run, t);
+  pthread_attr_destroy(&attr);
+  if (failed) abort();
+  *tid = t->state.tid;
+  return LINDSHIM_OK;
+}
+
+uint32_t lindshim_abi_version(void) { return FAKE_VERSION; }
+
+uint64_t lindshim_struct_size(uint32_t which) {
+  switch (which) {
+#ifdef FAKE_WRONG_SIZES
+  case LINDSHIM_STRUCT_CALL: return sizeof(lindshim_call_t) + 8;
+  case LINDSHIM_STRUCT_REPORT: return 0;
+#else
+  case LINDSHIM_STRUCT_CALL: return sizeof(lindshim_call_t);
+  case LINDSHIM_STRUCT_REPORT: return sizeof(lindshim_report_t);
+#endif
+  case LINDSHIM_STRUCT_ERROR: return sizeof(lindshim_error_t);
+  case LINDSHIM_STRUCT_THREAD_END: return sizeof(lindshim_thread_end_t);
+  case LINDSHIM_STRUCT_THREAD: return sizeof(lindshim_thread_t);
+  case LINDSHIM_STRUCT_ENGINE_CONFIG: return sizeof(lindshim_engine_config_t);
+  case LINDSHIM_STRUCT_IMPORT: return sizeof(lindshim_import_t);
+  case LINDSHIM_STRUCT_DOMAIN_CONFIG: return sizeof(lindshim_domain_config_t);
+  case LINDSHIM_STRUCT_MODULE_INFO: return sizeof(lindshim_module_info_t);
+  case LINDSHIM_STRUCT_EXTERN: return sizeof(lindshim_extern_t);
+  case LINDSHIM_STRUCT_ENGINE_STATS: return sizeof(lindshim_engine_stats_t);
+  }
+  return 0;
+}
+
+const char *lindshim_version(void) {
+  ENTER();
+  return "fakeshim 0.0.0 (no runtime)";
+}
+
+int32_t lindshim_engine_new(const lindshim_engine_config_t *config, uint64_t *engine, lindshim_error_t *err) {
+  ENTER();
+  if (config->struct_size != sizeof *config || config->abi_version != LINDSHIM_ABI_VERSION)
+    return fail(err, LINDSHIM_ERR_ABI, "another ABI");
+  if (!config->host_call || !config->thread_end || !config->quiescent)
+    return fail(err, LINDSHIM_ERR_INVALID, "no callbacks");
+  if (config->cache_dir && config->cache_dir[0] != '/') {
+    char text[256];
+    snprintf(text, sizeof text, "cache directory %.*s is not absolute", (int)config->cache_dir_bytes,
+             config->cache_dir);
+    return fail(err, LINDSHIM_ERR_INVALID, text);
+  }
+  struct engine *e = calloc(1, sizeof *e);
+  e->config = *config;
+  e->uses = 1;
+  pthread_mutex_lock(&mu);
+  *engine = handle_new(ENGINE, e);
+  pthread_mutex_unlock(&mu);
+  return LINDSHIM_OK;
+}
+
+int32_t lindshim_engine_define(uint64_t engine, const lindshim_import_t *imports, uint64_t n, lindshim_error_t *err) {
+  ENTER();
+  int32_t status = LINDSHIM_OK;
+  pthread_mutex_lock(&mu);
+  struct engine *e = handle_get(ENGINE, engine);
+  if (!e) status = fail(err, LINDSHIM_ERR_HANDLE, "no such engine");
+  else if (e->loaded) status = fail(err, LINDSHIM_ERR_BUSY, "a module was loaded");
+  for (uint64_t i = 0; i < n && status == LINDSHIM_OK; i++) {
+    char text[256];
+    if (imports[i].results_bytes <= 1 && imports[i].name_bytes) continue;
+    snprintf(text, sizeof text, "%.*s.%.*s has type (%.*s) -> (%.*s)", (int)imports[i].module_bytes, imports[i].module,
+             (int)imports[i].name_bytes, imports[i].name, (int)imports[i].params_bytes, imports[i].params,
+             (int)imports[i].results_bytes, imports[i].results);
+    status = fail(err, LINDSHIM_ERR_INVALID, text);
+  }
+  pthread_mutex_unlock(&mu);
+  return status;
+}
+
+int32_t lindshim_engine_stats(uint64_t engine, lindshim_engine_stats_t *out, lindshim_error_t *err) {
+  ENTER();
+  pthread_mutex_lock(&mu);
+  struct engine *e = handle_get(ENGINE, engine);
+  if (e) *out = (lindshim_engine_stats_t){e->running, 0, e->domains, e->modules};
+  pthread_mutex_unlock(&mu);
+  return e ? LINDSHIM_OK : fail(err, LINDSHIM_ERR_HANDLE, "no such engine");
+}
+
+int32_t lindshim_engine_delete(uint64_t engine, lindshim_error_t *err) {
+  ENTER();
+  if (engine == 0) return LINDSHIM_OK;
+  pthread_mutex_lock(&mu);
+  struct engine *e = handle_get(ENGINE, engine);
+  int32_t status = LINDSHIM_OK;
+  if (!e) status = fail(err, LINDSHIM_ERR_HANDLE, "no such engine");
+  else if (e->domains) status = fail(err, LINDSHIM_ERR_BUSY, "domains live");
+  if (status == LINDSHIM_OK) handles[(uint32_t)engine].kind = FREE;
+  pthread_mutex_unlock(&mu);
+  if (status != LINDSHIM_OK) return status;
+  pthread_mutex_lock(&mu);
+  while (e->running > 0) pthread_cond_wait(&thread_ended, &mu);
+  pthread_mutex_unlock(&mu);
+  join_ended(e);
+  pthread_mutex_lock(&mu);
+  engine_release(e);
+  pthread_mutex_unlock(&mu);
+  return LINDSHIM_OK;
+}
+
+int32_t lindshim_module_load(uint64_t engine, const uint8_t *bytes, uint64_t len, uint64_t *module,
+                             lindshim_error_t *err) {
+  ENTER();
+  char *text = calloc(1, len + 1);
+  if (len) memcpy(text, bytes, len);
+  int32_t status = LINDSHIM_OK;
+  int code = 0, at = 0;
+  pthread_mutex_lock(&mu);
+  struct engine *e = handle_get(ENGINE, engine);
+  if (!e) status = fail(err, LINDSHIM_ERR_HANDLE, "no such engine");
+  else if (sscanf(text, "status %d %n", &code, &at) == 1) status = fail(err, code, text + at);
+  else if (!starts(text, "fake\n")) status = fail(err, LINDSHIM_ERR_MODULE, "not a fake module");
+  if (status == LINDSHIM_OK) {
+    struct module *m = calloc(1, sizeof *m);
+    *m = (struct module){e, text, 1};
+    e->loaded = 1;
+    e->modules++;
+    e->uses++;
+    *module = handle_new(MODULE, m);
+  } else {
+    free(text);
+  }
+  pthread_mutex_unlock(&mu);
+  return status;
+}
+
+static uint64_t count(const char *text, const char *word) {
+  uint64_t n = 0;
+  for (; text; text = line(text)) n += starts(text, word);
+  return n;
+}
+
+static uint64_t pages(const char *text) {
+  unsigned long long n = 0;
+  for (; text; text = line(text))
+    if (sscanf(text, "memory %llu", &n) == 1) break;
+  return n;
+}
+
+int32_t lindshim_module_info(uint64_t module, lindshim_module_info_t *out, lindshim_error_t *err) {
+  ENTER();
+  pthread_mutex_lock(&mu);
+  struct module *m = handle_get(MODULE, module);
+  if (m) {
+    uint64_t n = pages(m->text);
+    *out = (lindshim_module_info_t){
+        count(m->text, "import "), count(m->text, "export "), n > 0, n > 0, n << 16, n << 16, 0, 0};
+  }
+  pthread_mutex_unlock(&mu);
+  return m ? LINDSHIM_OK : fail(err, LINDSHIM_ERR_HANDLE, "no such module");
+}
+
+static int32_t get_extern(uint64_t module, const char *word, uint64_t i, lindshim_extern_t *out,
+                          lindshim_error_t *err) {
+  int32_t status = LINDSHIM_ERR_INVALID;
+  pthread_mutex_lock(&mu);
+  struct module *m = handle_get(MODULE, module);
+  for (const char *text = m ? m->text : NULL; text; text = line(text)) {
+    if (!starts(text, word) || i-- != 0) continue;
+    memset(out, 0, sizeof *out);
+    const char *name = text + strlen(word);
+    if (starts(word, "import ")) {
+      out->module = name;
+      out->module_bytes = strcspn(name, " ");
+      name += out->module_bytes + 1;
+    }
+    out->kind = LINDSHIM_EXTERN_FUNC;
+    out->name = name;
+    out->name_bytes = strcspn(name, "\n");
+    strcpy(out->type_text, "() -> ()");
+    status = LINDSHIM_OK;
+    break;
+  }
+  pthread_mutex_unlock(&mu);
+  if (!m) return fail(err, LINDSHIM_ERR_HANDLE, "no such module");
+  return status == LINDSHIM_OK ? status : fail(err, status, "no such extern");
+}
+
+int32_t lindshim_module_import(uint64_t module, uint64_t i, lindshim_extern_t *out, lindshim_error_t *err) {
+  ENTER();
+  return get_extern(module, "import ", i, out, err);
+}
+
+int32_t lindshim_module_export(uint64_t module, uint64_t i, lindshim_extern_t *out, lindshim_error_t *err) {
+  ENTER();
+  return get_extern(module, "export ", i, out, err);
+}
+
+int32_t lindshim_module_delete(uint64_t module, lindshim_error_t *err) {
+  ENTER();
+  if (module == 0) return LINDSHIM_OK;
+  pthread_mutex_lock(&mu);
+  struct module *m = handle_get(MODULE, module);
+  if (m) {
+    handles[(uint32_t)module].kind = FREE;
+    m->engine->modules--;
+    module_release(m);
+  }
+  pthread_mutex_unlock(&mu);
+  return m ? LINDSHIM_OK : fail(err, LINDSHIM_ERR_HANDLE, "no such module");
+}
+
+int32_t lindshim_domain_new(uint64_t module, const lindshim_domain_config_t *config, uint64_t *domain,
+                            lindshim_error_t *err) {
+  ENTER();
+  int32_t status = LINDSHIM_OK;
+  pthread_mutex_lock(&mu);
+  struct module *m = handle_get(MODULE, module);
+  uint64_t bytes = m ? pages(m->text) << 16 : 0;
+  if (!m) status = fail(err, LINDSHIM_ERR_HANDLE, "no such module");
+  else if (config->struct_size != sizeof *config) status = fail(err, LINDSHIM_ERR_ABI, "another size");
+  else if (config->max_memory_bytes && bytes > config->max_memory_bytes)
+    status = fail(err, LINDSHIM_ERR_MEMORY, "too much memory");
+  if (status == LINDSHIM_OK) {
+    struct domain *d = calloc(1, sizeof *d);
+    d->module = m;
+    m->uses++;
+    m->engine->domains++;
+    d->config = *config;
+    d->fd = -1;
+    if (bytes) d->memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    d->memory_bytes = bytes;
+    pthread_cond_init(&d->stop, NULL);
+    *domain = d->handle = handle_new(DOMAIN, d);
+  }
+  pthread_mutex_unlock(&mu);
+  return status;
+}
+
+int32_t lindshim_domain_start(uint64_t domain, const char *export, uint64_t export_bytes, lindshim_error_t *err) {
+  ENTER();
+  int32_t status;
+  uint32_t tid;
+  join_ended(NULL);
+  pthread_mutex_lock(&mu);
+  struct domain *d = handle_get(DOMAIN, domain);
+  if (!d) status = fail(err, LINDSHIM_ERR_HANDLE, "no such domain");
+  else if (export_bytes != 6 || memcmp(export, "_start", 6)) status = fail(err, LINDSHIM_ERR_EXPORT, "no such export");
+  else if (d->started) status = fail(err, LINDSHIM_ERR_BUSY, "started before");
+  else status = begin(d, 0, &tid, err);
+  if (status == LINDSHIM_OK) d->started = 1;
+  pthread_mutex_unlock(&mu);
+  return status;
+}
+
+#ifndef FAKE_OMIT_SPAWN
+int32_t lindshim_thread_spawn(uint64_t domain, uint32_t arg, uint32_t *tid, lindshim_error_t *err) {
+  ENTER();
+  int32_t status;
+  join_ended(NULL);
+  pthread_mutex_lock(&mu);
+  struct domain *d = handle_get(DOMAIN, domain);
+  if (!d) status = fail(err, LINDSHIM_ERR_HANDLE, "no such domain");
+  else if (!section(d->module->text, "thread")) status = fail(err, LINDSHIM_ERR_EXPORT, "no wasi_thread_start");
+  else status = begin(d, arg, tid, err);
+  pthread_mutex_unlock(&mu);
+  return status;
+}
+
+int32_t lindshim_domain_stop(uint64_t domain, lindshim_error_t *err) {
+  ENTER();
+  pthread_mutex_lock(&mu);
+  struct domain *d = handle_get(DOMAIN, domain);
+  struct thread none = {.domain = d};
+  int first = d && !d->closed;
+  if (first) {
+    d->closed = 1;
+    d->stop_ns = now();
+    for (struct thread *t = d->threads; t; t = t->next) {
+      t->listed = t->inside;
+      t->stopped = t->state;
+    }
+    if (d->fd >= 0) eventfd_write(d->fd, 1);
+    pthread_cond_broadcast(&d->stop);
+    d->inside++; // as leave expects
+  }
+  pthread_mutex_unlock(&mu);
+  if (!d) return fail(err, LINDSHIM_ERR_HANDLE, "no such domain");
+  if (first) leave(&none, 0);
+  return LINDSHIM_OK;
+}
+#endif
+
+int32_t lindshim_domain_cancel_fd(uint64_t domain, int32_t *fd, lindshim_error_t *err) {
+  ENTER();
+  pthread_mutex_lock(&mu);
+  struct domain *d = handle_get(DOMAIN, domain);
+  if (d && d->fd < 0) d->fd = eventfd(d->closed ? 1 : 0, EFD_CLOEXEC);
+  if (d) *fd = d->fd;
+  pthread_mutex_unlock(&mu);
+  return d ? LINDSHIM_OK : fail(err, LINDSHIM_ERR_HANDLE, "no such domain");
+}
+
+int32_t lindshim_domain_threads(uint64_t domain, lindshim_thread_t *out, uint64_t cap, uint64_t *n,
+                                lindshim_error_t *err) {
+  ENTER();
+  pthread_mutex_lock(&mu);
+  struct domain *d = handle_get(DOMAIN, domain);
+  uint64_t found = 0;
+  for (struct thread *t = d ? d->threads : NULL; t; t = t->next) {
+    if (!t->inside) continue;
+    if (found < cap) out[found] = t->state;
+    found++;
+  }
+  if (d) *n = found;
+  pthread_mutex_unlock(&mu);
+  return d ? LINDSHIM_OK : fail(err, LINDSHIM_ERR_HANDLE, "no such domain");
+}
+
+int32_t lindshim_domain_memory(uint64_t domain, uint8_t **base, uint64_t *bytes, lindshim_error_t *err) {
+  ENTER();
+  pthread_mutex_lock(&mu);
+  struct domain *d = handle_get(DOMAIN, domain);
+  if (d) {
+    *base = d->memory;
+    *bytes = d->memory_bytes;
+  }
+  pthread_mutex_unlock(&mu);
+  return d ? LINDSHIM_OK : fail(err, LINDSHIM_ERR_HANDLE, "no such domain");
+}
+
+int32_t lindshim_domain_delete(uint64_t domain, lindshim_error_t *err) {
+  ENTER();
+  if (domain == 0) return LINDSHIM_OK;
+  int32_t status = LINDSHIM_OK;
+  pthread_mutex_lock(&mu);
+  struct domain *d = handle_get(DOMAIN, domain);
+  if (!d) status = fail(err, LINDSHIM_ERR_HANDLE, "no such domain");
+  else if (d->tids && !d->quiescent) status = fail(err, LINDSHIM_ERR_BUSY, "it runs");
+  if (status == LINDSHIM_OK) {
+    handles[(uint32_t)domain].kind = FREE;
+    d->module->engine->domains--;
+    module_release(d->module);
+    for (struct thread *t = d->threads, *next; t; t = next) {
+      next = t->next;
+      free(t);
+    }
+    if (d->memory) munmap(d->memory, d->memory_bytes);
+    if (d->fd >= 0) close(d->fd);
+    pthread_cond_destroy(&d->stop);
+    free(d);
+  }
+  pthread_mutex_unlock(&mu);
+  return status;
+}
+#endif

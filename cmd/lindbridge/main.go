@@ -1,0 +1,11 @@
+// Command lindbridge runs WebAssembly programs, threads and all, and ends them whatever they are doing.
+package main
+
+import (
+	"context"
+	"os"
+)
+
+func main() {
+	os.Exit(execute(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}

@@ -1,0 +1,177 @@
+package fdtables
+
+import (
+	"sync/atomic"
+
+	"github.com/lindbridge/lindbridge/abi"
+	"github.com/lindbridge/lindbridge/internal/ids"
+)
+
+// Close closes fd: one reference to its underfd is dropped and exactly one handler of its kind is called for it, before
+// Close returns; or, if that was the last reference but for I/Os in flight, when the last of those ends.
+//
+// It is abi.EBADF if fd is not open. A *CloseError says that the handler failed; fd is closed all the same.
+func (t *Table) Close(fd FD) error {
+	t.mu.Lock()
+	s := t.takeLocked(fd)
+	t.mu.Unlock()
+	if s == nil {
+		return abi.EBADF
+	}
+	return t.closed(fd, s)
+}
+
+// CloseOnExecAll closes all descriptors that are marked CloseOnExec, as exec does: in one step for any observer, then
+// their handlers in ascending order of the descriptors. It answers the handlers that failed; the others have run all the
+// same.
+func (t *Table) CloseOnExecAll() []CloseError {
+	was, used := t.takeMarked()
+	if was == nil {
+		return nil
+	}
+	d := dropper{ts: t.ts, cage: t.cage}
+	for fd := range used.All() {
+		if s := (*was)[fd].Load(); s.entry.CloseOnExec {
+			d.add(FD(fd), s)
+		}
+	}
+	d.flush()
+	return d.failed
+}
+
+// takeMarked takes all descriptors out of the table that are marked CloseOnExec. It answers the table as it was before,
+// or nil if none is marked; the table references of the marked ones are the caller's to drop.
+func (t *Table) takeMarked() (was *slots, used ids.Set) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	was, used = t.now.Load(), t.used
+	var left *slots
+	var leftUsed ids.Set
+	for fd := range used.All() {
+		if !(*was)[fd].Load().entry.CloseOnExec {
+			continue
+		}
+		if left == nil {
+			left, leftUsed = was.clone(len(*was)), used.Clone()
+		}
+		(*left)[fd] = atomic.Pointer[slot]{} // not published yet
+		leftUsed.Remove(fd)
+	}
+	if left == nil {
+		return nil, ids.Set{}
+	}
+	t.now.Store(left)
+	t.used = leftUsed
+	return was, used
+}
+
+// closed drops the table reference of s, which was taken out of t at fd, and runs the handler that is due for it. s may
+// be nil. t.mu is not held.
+func (t *Table) closed(fd FD, s *slot) error {
+	if s == nil {
+		return nil
+	}
+	left, v := s.under.drop(s)
+	switch v {
+	case inFlight:
+		return nil
+	case last:
+		t.ts.open.unlink(s.under)
+	case others:
+	}
+	if err := t.ts.handlers.run(s.entry, left); err != nil {
+		return &CloseError{Cage: t.cage, FD: fd, Entry: s.entry, Remaining: left, Err: err}
+	}
+	return nil
+}
+
+// settle runs the Intermediate handler of a slot whose Last was waiting for I/Os in flight to end when its underfd was
+// opened once more. owed may be nil.
+func (ts *Tables) settle(owed *slot) {
+	if owed != nil {
+		ts.runUnheard(owed, 1)
+	}
+}
+
+// runUnheard runs a handler whose failure no caller can be told of.
+func (ts *Tables) runUnheard(s *slot, left uint64) {
+	err := ts.handlers.run(s.entry, left)
+	if err == nil || ts.onError == nil {
+		return
+	}
+	defer func() { _ = recover() }() // as Config.OnCloseError promises
+	ts.onError(&CloseError{FD: UnknownFD, Entry: s.entry, Remaining: left, Err: err})
+}
+
+// dropBatch is how many references a dropper drops before it runs their handlers.
+const dropBatch = 64
+
+// dropper drops the table references of many descriptors of one cage, as closed does for one, and runs their handlers
+// in the order in which they were added. It goes by batches: a batch first drops its references, with one lock for each
+// run of underfds that are in the same shard, and then runs the handlers without any.
+//
+// It is owned by one goroutine. No lock may be held.
+type dropper struct {
+	ts     *Tables
+	cage   abi.CageID
+	failed []CloseError
+	n      int
+	batch  [dropBatch]dropped
+}
+
+// dropped is one descriptor of a batch.
+type dropped struct {
+	s    *slot
+	left uint64
+	fd   FD
+	v    verdict
+}
+
+func (d *dropper) add(fd FD, s *slot) {
+	if d.n == dropBatch {
+		d.flush()
+	}
+	d.batch[d.n] = dropped{s: s, fd: fd}
+	d.n++
+}
+
+// flush ends the batch. It follows the last add.
+func (d *dropper) flush() {
+	batch := d.batch[:d.n]
+	d.n = 0
+	d.drop(batch)
+	for i := range batch {
+		p := &batch[i]
+		if p.v == inFlight {
+			continue
+		}
+		if err := d.ts.handlers.run(p.s.entry, p.left); err != nil {
+			d.failed = append(d.failed,
+				CloseError{Cage: d.cage, FD: p.fd, Entry: p.s.entry, Remaining: p.left, Err: err})
+		}
+	}
+	clear(batch)
+}
+
+func (d *dropper) drop(batch []dropped) {
+	var held *shard
+	for i := range batch {
+		p := &batch[i]
+		u := p.s.under
+		if p.left, p.v = u.drop(p.s); p.v != last {
+			continue
+		}
+		sh, h := d.ts.open.locate(u.first.entry.Kind, u.first.entry.UnderFD)
+		if sh != held {
+			if held != nil {
+				held.mu.Unlock()
+			}
+			sh.mu.Lock()
+			held = sh
+		}
+		d.ts.open.unlinkLocked(sh, h, u)
+	}
+	if held != nil {
+		held.mu.Unlock()
+	}
+}

@@ -1,0 +1,105 @@
+// Package fdtables keeps the descriptors of all cages: for each cage a table from the numbers that its guest sees (virtual
+// descriptors) to what stands behind them (a kind and an underfd), and for each underfd how often it is in use, so that
+// it is closed once, when nobody uses it any more.
+//
+// It does no I/O and knows nothing of what an underfd is: close handlers, registered for each kind, do what closing
+// means. It does not decide which cage may do what, nor when a cage ends.
+//
+// # In short
+//
+//	ts := fdtables.New(fdtables.Config{MaxOpen: 100_000})
+//	ts.RegisterCloseHandlers(fdtables.KindKernel, fdtables.Handlers{Last: closeHostFD})
+//	t, err := ts.Init(cage)
+//	fd, errno := t.Open(fdtables.KindKernel, uint64(hostFD), false, 0)
+//
+//	ref, errno := t.Acquire(fd) // for I/O: the underfd stays open until Release
+//	n, err := unix.Read(int(ref.Entry().UnderFD), buf)
+//	ref.Release()
+//
+//	err = t.Close(fd)
+//	failed, err := ts.Remove(cage)
+//
+// # Invariants
+//
+//   - F1: each table reference (a descriptor in a table) that goes away makes exactly one call of a close handler:
+//     Intermediate while other descriptors share the pair (kind, underfd), else Last
+//   - F2: Last runs once for each time that the pair is open, after its last descriptor and its last I/O in flight are
+//     gone; nothing refers to the underfd any more when it begins
+//   - F3: what Acquire answers is open until Release
+//   - F4: a change of a table is one step for any observer: dup2 never shows a closed descriptor, exec closes all that
+//     it closes at once, a fork's copy is the source as it was at one moment
+//   - F5: an error of a close handler, or its panic, is reported and changes nothing else
+//   - F6: a call that fails with an error number has changed nothing, and called nothing
+//   - F7: after Remove the table stays empty, whatever calls race with it
+//
+// What a descriptor's close means while an I/O on it is in flight is as Linux has it: the number is free at once, the
+// file is closed when the I/O ends. The call of its handler is due then, by whoever releases last. If the host opens
+// the same pair again before that, the pair was open all along: the new descriptor joins its count and the one that was
+// closed gets its Intermediate call now.
+//
+// # How it is done
+//
+// A table is an array of atomic pointers to immutable slots. To translate is to load the array, the element and the
+// slot: wait-free, and without a line of memory that another reader writes. Writers of one table take its mutex. A
+// table grows, and exec cuts it, by publishing a copy; who still reads the old array sees the table as it was during
+// their call. Slots are shared by forks, which so cost a copy of the array and an addition for each descriptor. The
+// lowest free descriptor comes from a bitmap of two levels (see internal/ids).
+//
+// Each open underfd has one word that counts its descriptors and its I/Os, with a state that nothing leaves, dead (see
+// under.go). A registry in shards finds it by its pair, since hosts may open a pair by several calls. So Open and Close
+// take two uncontended mutexes each, Acquire and Release one atomic addition each. Close allocates nothing; Open
+// allocates once in four calls.
+//
+// # Goroutines and locks
+//
+// It starts no goroutine. Handlers and Config.OnCloseError run on the goroutine of the call that caused them, with no
+// lock held. The order of locks:
+//
+//	Table.mu
+//	  registry.creditMu
+//	    shard.mu, several in ascending order of their index, with creditMu held
+//	handlerTable.mu
+//
+// No two tables are locked at once: Fork fills a table that nobody can find yet.
+//
+// # From Lind's fdtables
+//
+// The semantics are those of the fdtables crate of lind-wasm, except where it and POSIX or Linux disagree: then these win.
+//
+//	crate                                  here
+//	check_cage_exists                      Tables.Table, without an error
+//	init_empty_cage                        Tables.Init
+//	translate_virtual_fd                   Table.Translate; for I/O Table.Acquire
+//	get_unused_virtual_fd                  Table.Open; for a duplicate Table.Dup
+//	get_unused_virtual_fd_from_startfd     Table.OpenFrom; for a duplicate Table.DupFrom
+//	get_specific_virtual_fd                Table.OpenAt; for a duplicate Table.Dup2
+//	set_cloexec                            Table.SetCloseOnExec
+//	set_perfdinfo                          Table.SetPerFDInfo
+//	close_virtualfd                        Table.Close
+//	register_close_handlers, NULL_FUNC     Tables.RegisterCloseHandlers, a nil function
+//	copy_fdtable_for_cage                  Tables.Fork
+//	remove_cage_from_fdtable               Tables.Remove
+//	empty_fds_for_exec                     Table.CloseOnExecAll
+//	return_fdtable_copy                    Table.Snapshot
+//	refresh                                New: there is no state outside a Tables
+//
+// The differences:
+//
+//   - a cage without a table, and one that has one already, are errors (ErrNoCage, ErrCageExists); the crate panics,
+//     save that it removes an unknown cage silently
+//   - a descriptor that is not open is EBADF everywhere; the crate answers EBADFD, and panics for some that are out of
+//     range
+//   - OpenAt at exactly the limit is EBADF; the crate panics, or stores it, and keeps a reference
+//   - OpenFrom at or past the limit is EINVAL, as F_DUPFD; the crate answers EMFILE
+//   - the lowest free descriptor is given out always; one of the crate's tables prefers numbers never used
+//   - a handler that fails is reported as an error and the rest go on; the crate panics, passes the number on as an
+//     unsigned one, or ignores it, depending on the table and the call. One that panics is reported as well
+//   - an I/O in flight keeps its underfd open (Acquire); the crate has nothing like it, so that a close and a reuse
+//     of the number can hit the I/O (lind-wasm issues 1127 and 1128)
+//   - a fork is one instant; the crate reads the source twice
+//   - the limit of a cage can be set, to 2^20; the limit over all cages is enforced (ENFILE) and counts open underfds,
+//     as Linux counts open files, so that duplicates and forks never meet it
+//   - kinds from KindReserved on are refused (EINVAL)
+//   - several descriptors that go at once (Remove, CloseOnExecAll) lose their references up to 64 at a time, before
+//     their handlers run in ascending order; the crate goes one by one. Each handler's remaining count is the same
+package fdtables

@@ -1,0 +1,42 @@
+package lindbridge
+
+import (
+	"io"
+	"time"
+)
+
+// Program says what Spawn runs, and with what.
+type Program struct {
+	// Module is the program. Required.
+	Module *Module
+	// Args are its arguments, its own name first.
+	Args []string
+	// Env are its environment variables as NAME=value. None are taken from the host's environment.
+	Env []string
+	// Dirs are the directories that it can reach, with everything beneath them and nothing else of the file system.
+	Dirs []Dir
+	// Stdin is what it reads at descriptor 0, Stdout and Stderr where it writes with 1 and 2. A nil is /dev/null. An
+	// *os.File is handed to the program as it is, stays the caller's, and is not switched to non-blocking for others
+	// who share it. For anything else there is a pipe and a goroutine that copies, as in os/exec; Cage.Wait waits
+	// until Stdout and Stderr have everything.
+	Stdin          io.Reader
+	Stdout, Stderr io.Writer
+	// TimeLimit ends the program when it has run that long. 0: never.
+	TimeLimit time.Duration
+	// StopGrace is how long its threads may take to leave once it is ended, before the exit is reported as stuck. A
+	// stuck exit goes on by itself when they do. 0: DefaultStopGrace.
+	StopGrace time.Duration
+	// MaxThreads is the most threads that it may have at once; a thread more is EAGAIN to it. 0: the runtime's limit.
+	MaxThreads int
+	// MaxMemory is the most linear memory in bytes. A program that declares more is not started; one that asks for more
+	// is refused it. 0: what the module says.
+	MaxMemory uint64
+}
+
+// Dir is a directory that a program can reach.
+type Dir struct {
+	// Host is the directory's path on the host.
+	Host string
+	// Guest is its name in the program, such as "/" or "data".
+	Guest string
+}

@@ -1,0 +1,134 @@
+package rawposix
+
+import (
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/lindbridge/lindbridge/abi"
+	"github.com/lindbridge/lindbridge/threei"
+)
+
+const (
+	pollfdSize = 8
+	// maxPoll is how many descriptors one poll takes. Linux takes RLIMIT_NOFILE of them.
+	maxPoll = 1 << 16
+	// fewPolls is how many descriptors are polled without allocating.
+	fewPolls = 16
+	// ignored and notOpen stand for descriptors that the kernel is not asked about.
+	ignored = -1
+	notOpen = -2
+	// sigsetSize is the size of the kernel's sigset_t.
+	sigsetSize = 8
+)
+
+// poll is poll(2): array of struct pollfd, its length, milliseconds to wait, negative for ever.
+func poll(t *threei.Thread, a *threei.Args) int64 {
+	deadline := time.Time{}
+	if ms := int32(a.Val[2]); ms >= 0 {
+		deadline = after(time.Duration(ms) * time.Millisecond)
+	}
+	return pollUntil(t, a, deadline)
+}
+
+// ppollCall is ppoll(2): array of struct pollfd, its length, timespec to wait or none for ever, signal mask, its size. What
+// is left of the time is written back. The mask is checked, and means nothing as long as no signal interrupts a call.
+func ppollCall(t *threei.Thread, a *threei.Args) int64 {
+	deadline := time.Time{}
+	if a.Val[2] != 0 {
+		d, e := readTimeout(t, a.Val[2], a.Cage[2])
+		if e != 0 {
+			return e.Result()
+		}
+		deadline = after(d)
+	}
+	if a.Val[3] != 0 {
+		if a.Val[4] != sigsetSize {
+			return abi.EINVAL.Result()
+		}
+		if _, e := resolve(t, a.Val[3], sigsetSize, a.Cage[3]); e != 0 {
+			return e.Result()
+		}
+	}
+	n := pollUntil(t, a, deadline)
+	if !deadline.IsZero() {
+		if left, e := resolve(t, a.Val[2], timespecSize, a.Cage[2]); e == 0 {
+			writeTimespec(left, time.Until(deadline))
+		}
+	}
+	return n
+}
+
+// pollUntil polls the array of arguments 0 and 1.
+func pollUntil(t *threei.Thread, a *threei.Args, deadline time.Time) int64 {
+	count := a.Val[1]
+	if count > maxPoll {
+		return abi.EINVAL.Result()
+	}
+	var guest []byte
+	if count > 0 {
+		var e abi.Errno
+		if guest, e = resolve(t, a.Val[0], count*pollfdSize, a.Cage[0]); e != 0 {
+			return e.Result()
+		}
+	}
+	if count <= fewPolls {
+		var fds [fewPolls + 1]unix.PollFd
+		var handles [fewPolls]handle
+		return pollFDs(t, fds[:count+1], handles[:count], guest, deadline)
+	}
+	return pollFDs(t, make([]unix.PollFd, count+1), make([]handle, count), guest, deadline)
+}
+
+// pollFDs polls the struct pollfds in guest, which it copies to fds; the last of fds is for the cancel token. The files
+// stay open until it returns, whoever closes them.
+//
+// Preconditions:
+// handles is zeroed.
+func pollFDs(t *threei.Thread, fds []unix.PollFd, handles []handle, guest []byte, deadline time.Time) int64 {
+	cancel, e := cancelFD(t)
+	if e != 0 {
+		return e.Result()
+	}
+	defer func() {
+		for i := range handles {
+			if handles[i].f != nil {
+				handles[i].release()
+			}
+		}
+	}()
+	p, bad := of(t), 0
+	for i := range handles {
+		b := guest[i*pollfdSize:]
+		v := int32(le.Uint32(b))
+		fds[i] = unix.PollFd{Fd: ignored, Events: int16(le.Uint16(b[4:]))}
+		if v < 0 {
+			continue // asked to be ignored
+		}
+		if handles[i], e = p.acquire(uint64(v)); e != 0 {
+			fds[i].Fd = notOpen
+			bad++
+			continue
+		}
+		fds[i].Fd = int32(handles[i].fd)
+	}
+	if bad > 0 {
+		deadline = time.Now() // there is an answer already
+	}
+	fds[len(handles)] = unix.PollFd{Fd: int32(cancel), Events: unix.POLLIN}
+	n, e := ppoll(fds, deadline)
+	if e != 0 {
+		return e.Result()
+	}
+	if fds[len(handles)].Revents != 0 {
+		return abi.EINTR.Result()
+	}
+	for i := range handles {
+		got := fds[i].Revents
+		if fds[i].Fd == notOpen {
+			got = unix.POLLNVAL
+		}
+		le.PutUint16(guest[i*pollfdSize+6:], uint16(got))
+	}
+	return int64(n + bad)
+}

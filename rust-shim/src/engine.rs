@@ -1,0 +1,234 @@
+//! An engine: the compiler's settings, the functions that guests may import, and the OS threads that guests run on.
+
+use crate::error::{Error, Result, Status};
+use crate::ffi::types::{HostCallFn, QuiescentFn, ThreadEndFn};
+use crate::hostcall;
+use crate::module::Linked;
+use crate::pool::Pool;
+use crate::sweep::Sweeper;
+use crate::thread::Context;
+use std::collections::HashMap;
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use wasmtime::{Cache, CacheConfig, Config, FuncType, Linker, ValType};
+
+/// How to make an engine: `lindshim_engine_config_t` with its zeros replaced.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The most OS threads at once.
+    pub max_threads: usize,
+    /// The most idle ones.
+    pub max_idle_threads: usize,
+    /// The native stack of each, in bytes.
+    pub stack_bytes: usize,
+    /// The part of it that WebAssembly may use, in bytes.
+    pub wasm_stack_bytes: usize,
+    /// Where compiled modules are kept, if anywhere.
+    pub cache_dir: Option<String>,
+    /// The host's callbacks.
+    pub callbacks: Callbacks,
+}
+
+/// The host's callbacks.
+#[derive(Clone, Copy, Debug)]
+pub struct Callbacks {
+    /// Carries out a host call.
+    pub host_call: HostCallFn,
+    /// Is told of each thread's end.
+    pub thread_end: ThreadEndFn,
+    /// Is told of each domain's quiescence.
+    pub quiescent: QuiescentFn,
+}
+
+/// A function that the host offers to guests.
+#[derive(Clone, Debug)]
+pub struct HostImport {
+    /// The import's module name.
+    pub module: String,
+    /// The import's name.
+    pub name: String,
+    /// Its parameters, a letter each.
+    pub params: String,
+    /// Its results, a letter each.
+    pub results: String,
+    /// Its id.
+    pub id: u32,
+}
+
+/// An engine.
+pub struct Engine {
+    /// Wasmtime's.
+    pub wasmtime: wasmtime::Engine,
+    /// The host's callbacks.
+    pub callbacks: Callbacks,
+    /// The OS threads.
+    pub pool: Arc<Pool>,
+    /// Sends second epochs.
+    pub sweeper: Sweeper,
+    /// How many threads a domain may have that sets no limit.
+    pub max_threads: usize,
+    /// Domains that live.
+    pub domains: AtomicU64,
+    /// Modules that live.
+    pub modules: AtomicU64,
+    /// Set by the first load: from then on the imports are fixed.
+    sealed: AtomicBool,
+    /// What guests may import, by module name and name. Guarded by the lock.
+    imports: RwLock<HashMap<(String, String), (HostImport, FuncType)>>,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine")
+            .field("domains", &self.domains)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How much of a linear memory's address range is reserved up front, so that it never moves: all that 32 bits reach.
+const RESERVATION: u64 = 4 << 30;
+
+fn config(settings: &Settings) -> Result<Config> {
+    let mut config = Config::new();
+    config
+        .epoch_interruption(true)
+        .wasm_features(wasmtime::WasmFeatures::all(), false)
+        .wasm_features(crate::rewrite::GUEST_FEATURES, true)
+        .shared_memory(true)
+        .memory_reservation(RESERVATION)
+        .memory_may_move(false)
+        .max_wasm_stack(settings.wasm_stack_bytes)
+        .wasm_backtrace_max_frames(NonZeroUsize::new(64));
+    if let Some(dir) = &settings.cache_dir {
+        let mut cache = CacheConfig::new();
+        cache.with_directory(dir);
+        let cache = Cache::new(cache).map_err(|err| {
+            Error::wasmtime(
+                Status::Io,
+                &format!("the compile cache {dir:?} cannot be used (choose another, or none)"),
+                &err,
+            )
+        })?;
+        config.cache(Some(cache));
+    }
+    Ok(config)
+}
+
+impl Engine {
+    /// An engine without imports.
+    pub fn new(settings: Settings) -> Result<Arc<Self>> {
+        if settings.wasm_stack_bytes + (128 << 10) > settings.stack_bytes {
+            return Err(Error::new(
+                Status::Invalid,
+                format!(
+                    "stack_bytes is {} and wasm_stack_bytes {}: the host needs at least 128 KiB beside the guest's stack",
+                    settings.stack_bytes, settings.wasm_stack_bytes
+                ),
+            ));
+        }
+        let wasmtime = wasmtime::Engine::new(&config(&settings)?).map_err(|err| {
+            Error::wasmtime(Status::Runtime, "Wasmtime refuses the configuration", &err)
+        })?;
+        Ok(Arc::new(Engine {
+            wasmtime,
+            callbacks: settings.callbacks,
+            pool: Pool::new(
+                settings.max_threads,
+                settings.max_idle_threads,
+                settings.stack_bytes,
+            ),
+            sweeper: Sweeper::default(),
+            max_threads: settings.max_threads,
+            domains: AtomicU64::new(0),
+            modules: AtomicU64::new(0),
+            sealed: AtomicBool::new(false),
+            imports: RwLock::default(),
+        }))
+    }
+
+    /// Adds functions that guests may import. All or, on failure, the ones before the one that failed.
+    pub fn define(&self, imports: Vec<HostImport>) -> Result<()> {
+        if self.sealed.load(Ordering::Acquire) {
+            return Err(Error::new(
+                Status::Busy,
+                "imports are defined before the first module is loaded",
+            ));
+        }
+        let mut defined = self.imports.write().unwrap_or_else(PoisonError::into_inner);
+        for import in imports {
+            let HostImport { module, name, .. } = &import;
+            if module == hostcall::OWN_MODULE {
+                return Err(Error::new(
+                    Status::Invalid,
+                    format!("{module}.{name}: the module name {module:?} is the shim's own"),
+                ));
+            }
+            let ty = FuncType::new(
+                &self.wasmtime,
+                val_types(&import.params, &import)?,
+                val_types(&import.results, &import)?,
+            );
+            if ty.results().len() > 1 {
+                return Err(Error::new(
+                    Status::Invalid,
+                    format!("{module}.{name}: at most one result"),
+                ));
+            }
+            defined.insert((module.clone(), name.clone()), (import, ty));
+        }
+        Ok(())
+    }
+
+    /// From here on the imports are fixed.
+    pub fn seal(&self) {
+        self.sealed.store(true, Ordering::Release);
+    }
+
+    /// Adds the import with this name to a module's linker, if it has the type that the module wants.
+    pub fn link(
+        &self,
+        linker: &mut Linker<Context>,
+        module: &str,
+        name: &str,
+        wanted: &FuncType,
+    ) -> Result<Linked> {
+        let defined = self.imports.read().unwrap_or_else(PoisonError::into_inner);
+        let Some((import, ty)) = defined.get(&(module.to_owned(), name.to_owned())) else {
+            return Ok(Linked::Unknown);
+        };
+        if !FuncType::eq(ty, wanted) {
+            return Ok(Linked::WrongType(ty.clone()));
+        }
+        // A module may import the same function twice; the second time it is there already.
+        linker.allow_shadowing(true);
+        hostcall::define(linker, self.callbacks.host_call, import, ty.clone())?;
+        Ok(Linked::Yes)
+    }
+
+    /// Ends the engine's threads and waits for them.
+    pub fn close(&self) -> Result<()> {
+        self.pool.close()?;
+        self.sweeper.close();
+        Ok(())
+    }
+}
+
+fn val_types(letters: &str, import: &HostImport) -> Result<Vec<ValType>> {
+    letters
+        .chars()
+        .map(|letter| match letter {
+            'i' => Ok(ValType::I32),
+            'I' => Ok(ValType::I64),
+            'f' => Ok(ValType::F32),
+            'F' => Ok(ValType::F64),
+            other => Err(Error::new(
+                Status::Invalid,
+                format!(
+                    "{}.{}: {other:?} is no type: use i, I, f or F",
+                    import.module, import.name
+                ),
+            )),
+        })
+        .collect()
+}

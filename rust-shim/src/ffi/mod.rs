@@ -1,0 +1,622 @@
+//! The C ABI. Each export checks its arguments, does one thing of the crate and answers a status; the header made from
+//! this module is its specification.
+
+pub mod guard;
+pub mod types;
+
+use crate::domain::Domain;
+use crate::engine::{Callbacks, Engine, HostImport, Settings};
+use crate::error::{Error, Result, Status};
+use crate::module::{External, Module};
+use crate::registry::Registry;
+use crate::slot::copy_text;
+use guard::guard;
+use std::mem::size_of;
+use std::os::raw::c_char;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use types::*;
+
+static ENGINES: Registry<Engine> = Registry::new(1, "engine");
+static MODULES: Registry<Module> = Registry::new(2, "module");
+static DOMAINS: Registry<Domain> = Registry::new(3, "domain");
+
+/// The most imports that one call defines.
+const MAX_IMPORTS: u64 = 1 << 16;
+
+/// The text at `text`, copied.
+///
+/// # Safety
+///
+/// `text` is NULL or points to `bytes` readable bytes.
+unsafe fn copy_str(text: *const c_char, bytes: u64, what: &str) -> Result<String> {
+    if text.is_null() {
+        return match bytes {
+            0 => Ok(String::new()),
+            _ => Err(Error::new(Status::Invalid, format!("{what} is NULL"))),
+        };
+    }
+    // SAFETY: the caller's contract.
+    let bytes = unsafe { std::slice::from_raw_parts(text.cast::<u8>(), bytes as usize) };
+    String::from_utf8(bytes.to_vec())
+        .map_err(|_| Error::new(Status::Invalid, format!("{what} is not UTF-8")))
+}
+
+/// Sets an out-parameter.
+///
+/// # Safety
+///
+/// `to` is NULL or points to a writable `T`.
+unsafe fn put<T>(to: *mut T, value: T, what: &str) -> Result<()> {
+    if to.is_null() {
+        return Err(Error::new(Status::Invalid, format!("{what} is NULL")));
+    }
+    // SAFETY: the caller's contract; a plain write, since what is there may be uninitialized.
+    unsafe { to.write(value) };
+    Ok(())
+}
+
+fn not_null<T>(pointer: *const T, what: &str) -> Result<()> {
+    if pointer.is_null() {
+        return Err(Error::new(Status::Invalid, format!("{what} is NULL")));
+    }
+    Ok(())
+}
+
+fn check_size(given: u32, ours: usize, what: &str) -> Result<()> {
+    if given as usize != ours {
+        return Err(Error::new(
+            Status::Abi,
+            format!(
+                "{what} has {given} bytes for the caller and {ours} for the shim: they are of different versions"
+            ),
+        ));
+    }
+    Ok(())
+}
+
+/// The version of the C ABI that this library has: compare it with LINDSHIM_ABI_VERSION before anything else.
+#[unsafe(no_mangle)]
+pub extern "C" fn lindshim_abi_version() -> u32 {
+    LINDSHIM_ABI_VERSION
+}
+
+/// The size in bytes of one of the structures (LINDSHIM_STRUCT_*), 0 for any other number: compare it with sizeof.
+#[unsafe(no_mangle)]
+pub extern "C" fn lindshim_struct_size(which: u32) -> u64 {
+    let size = match which {
+        LINDSHIM_STRUCT_ERROR => size_of::<ErrorText>(),
+        LINDSHIM_STRUCT_CALL => size_of::<Call>(),
+        LINDSHIM_STRUCT_THREAD_END => size_of::<ThreadEnd>(),
+        LINDSHIM_STRUCT_THREAD => size_of::<Thread>(),
+        LINDSHIM_STRUCT_REPORT => size_of::<Report>(),
+        LINDSHIM_STRUCT_ENGINE_CONFIG => size_of::<EngineConfig>(),
+        LINDSHIM_STRUCT_IMPORT => size_of::<Import>(),
+        LINDSHIM_STRUCT_DOMAIN_CONFIG => size_of::<DomainConfig>(),
+        LINDSHIM_STRUCT_MODULE_INFO => size_of::<ModuleInfo>(),
+        LINDSHIM_STRUCT_EXTERN => size_of::<Extern>(),
+        LINDSHIM_STRUCT_ENGINE_STATS => size_of::<EngineStats>(),
+        _ => 0,
+    };
+    size as u64
+}
+
+/// The library's name and version, and Wasmtime's: static text with a NUL at its end.
+#[unsafe(no_mangle)]
+pub extern "C" fn lindshim_version() -> *const c_char {
+    concat!("lindshim ", env!("CARGO_PKG_VERSION"), " (wasmtime 48)\0")
+        .as_ptr()
+        .cast()
+}
+
+/// Makes an engine.
+///
+/// # Safety
+///
+/// `config` points to a valid configuration; `engine` to a writable word; `err` is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn lindshim_engine_new(
+    config: *const EngineConfig,
+    engine: *mut u64,
+    err: *mut ErrorText,
+) -> i32 {
+    // SAFETY: the caller's contract.
+    unsafe {
+        guard(err, || {
+            not_null(config, "config")?;
+            not_null(engine, "engine")?;
+            // The size is the first field, in every version: nothing else is read before it fits.
+            check_size(
+                config.cast::<u32>().read(),
+                size_of::<EngineConfig>(),
+                "lindshim_engine_config_t",
+            )?;
+            let config = &*config;
+            if config.abi_version != LINDSHIM_ABI_VERSION {
+                return Err(Error::new(
+                    Status::Abi,
+                    format!(
+                        "the caller speaks version {} of the C ABI, the shim version {LINDSHIM_ABI_VERSION}",
+                        config.abi_version
+                    ),
+                ));
+            }
+            if config.host_call.is_none()
+                || config.thread_end.is_none()
+                || config.quiescent.is_none()
+            {
+                return Err(Error::new(Status::Invalid, "a callback is NULL"));
+            }
+            let or = |value: u64, default: usize| match value {
+                0 => default,
+                value => usize::try_from(value).unwrap_or(usize::MAX),
+            };
+            let dir = copy_str(config.cache_dir, config.cache_dir_bytes, "cache_dir")?;
+            let made = Engine::new(Settings {
+                max_threads: or(config.max_threads, 4096),
+                max_idle_threads: or(config.max_idle_threads, 64),
+                stack_bytes: or(config.stack_bytes, 2 << 20),
+                wasm_stack_bytes: or(config.wasm_stack_bytes, 1 << 20),
+                cache_dir: (!dir.is_empty()).then_some(dir),
+                callbacks: Callbacks {
+                    host_call: config.host_call,
+                    thread_end: config.thread_end,
+                    quiescent: config.quiescent,
+                },
+            })?;
+            put(engine, ENGINES.insert(|_| made), "engine")
+        })
+    }
+}
+
+/// Adds `n` functions that guests may import. Before the first module is loaded; after that it is LINDSHIM_ERR_BUSY.
+///
+/// # Safety
+///
+/// `imports` points to `n` valid descriptions; `err` is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn lindshim_engine_define(
+    engine: u64,
+    imports: *const Import,
+    n: u64,
+    err: *mut ErrorText,
+) -> i32 {
+    // SAFETY: the caller's contract.
+    unsafe {
+        guard(err, || {
+            let engine = ENGINES.find(engine)?;
+            if n == 0 {
+                return Ok(());
+            }
+            not_null(imports, "imports")?;
+            if n > MAX_IMPORTS {
+                return Err(Error::new(Status::Invalid, "too many imports"));
+            }
+            let imports = std::slice::from_raw_parts(imports, n as usize)
+                .iter()
+                .map(|import| {
+                    Ok(HostImport {
+                        module: copy_str(import.module, import.module_bytes, "an import's module")?,
+                        name: copy_str(import.name, import.name_bytes, "an import's name")?,
+                        params: copy_str(import.params, import.params_bytes, "an import's params")?,
+                        results: copy_str(
+                            import.results,
+                            import.results_bytes,
+                            "an import's results",
+                        )?,
+                        id: import.id,
+                    })
+                })
+                .collect::<Result<Vec<_>>>()?;
+            engine.define(imports)
+        })
+    }
+}
+
+/// What the engine holds now.
+///
+/// # Safety
+///
+/// `stats` is writable; `err` is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn lindshim_engine_stats(
+    engine: u64,
+    stats: *mut EngineStats,
+    err: *mut ErrorText,
+) -> i32 {
+    // SAFETY: the caller's contract.
+    unsafe {
+        guard(err, || {
+            let engine = ENGINES.find(engine)?;
+            let (running, idle) = engine.pool.counts();
+            let now = EngineStats {
+                threads_running: running as u64,
+                threads_idle: idle as u64,
+                domains: engine.domains.load(Ordering::Relaxed),
+                modules: engine.modules.load(Ordering::Relaxed),
+            };
+            put(stats, now, "stats")
+        })
+    }
+}
+
+/// Deletes an engine and waits until its OS threads are gone. LINDSHIM_ERR_BUSY while it has domains, or when called
+/// from within a callback. Its modules are deleted separately, before or after.
+///
+/// # Safety
+///
+/// `err` is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn lindshim_engine_delete(engine: u64, err: *mut ErrorText) -> i32 {
+    // SAFETY: the caller's contract.
+    unsafe {
+        guard(err, || {
+            if engine == 0 {
+                return Ok(());
+            }
+            let found = ENGINES.find(engine)?;
+            let domains = found.domains.load(Ordering::Relaxed);
+            if domains > 0 {
+                return Err(Error::new(
+                    Status::Busy,
+                    format!("the engine still has {domains} domains: delete them first"),
+                ));
+            }
+            found.close()?;
+            ENGINES.remove(engine).map(drop)?;
+            // What the compiler and the threads have freed lies in the C library's heaps: give it back to the system.
+            #[cfg(target_env = "gnu")]
+            libc::malloc_trim(0);
+            Ok(())
+        })
+    }
+}
+
+/// Compiles a module, WebAssembly binary or text, or takes the result from the compile cache. It may take seconds.
+/// LINDSHIM_ERR_MODULE: it is no valid module. LINDSHIM_ERR_IMPORT: it imports what was not defined; the text names all
+/// such imports.
+///
+/// # Safety
+///
+/// `bytes` points to `len` readable bytes; `module` is writable; `err` is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn lindshim_module_load(
+    engine: u64,
+    bytes: *const u8,
+    len: u64,
+    module: *mut u64,
+    err: *mut ErrorText,
+) -> i32 {
+    // SAFETY: the caller's contract.
+    unsafe {
+        guard(err, || {
+            let engine = ENGINES.find(engine)?;
+            not_null(module, "module")?;
+            let bytes = if len == 0 {
+                &[]
+            } else {
+                not_null(bytes, "bytes")?;
+                std::slice::from_raw_parts(bytes, len as usize)
+            };
+            let loaded = Module::load(&engine, bytes)?;
+            put(module, MODULES.insert(|_| loaded), "module")
+        })
+    }
+}
+
+/// What a module is.
+///
+/// # Safety
+///
+/// `info` is writable; `err` is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn lindshim_module_info(
+    module: u64,
+    info: *mut ModuleInfo,
+    err: *mut ErrorText,
+) -> i32 {
+    // SAFETY: the caller's contract.
+    unsafe {
+        guard(err, || {
+            let module = MODULES.find(module)?;
+            let memory = module.memory.as_ref();
+            let answer = ModuleInfo {
+                imports: module.imports.len() as u64,
+                exports: module.exports.len() as u64,
+                has_shared_memory: memory.is_some().into(),
+                rewritten: module.plan.is_some().into(),
+                memory_min_bytes: memory.map_or(0, |memory| memory.min_bytes()),
+                memory_max_bytes: memory.map_or(0, |memory| memory.max_bytes()),
+                memory64: memory.is_some_and(|memory| memory.ty.is_64()).into(),
+                reserved: 0,
+            };
+            put(info, answer, "info")
+        })
+    }
+}
+
+/// Describes the i-th import of a module, in its order. LINDSHIM_ERR_INVALID past the last.
+///
+/// # Safety
+///
+/// `out` is writable; `err` is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn lindshim_module_import(
+    module: u64,
+    i: u64,
+    out: *mut Extern,
+    err: *mut ErrorText,
+) -> i32 {
+    // SAFETY: the caller's contract.
+    unsafe {
+        guard(err, || {
+            let module = MODULES.find(module)?;
+            put(out, external(&module.imports, i)?, "out")
+        })
+    }
+}
+
+/// Describes the i-th export of a module, in its order. LINDSHIM_ERR_INVALID past the last.
+///
+/// # Safety
+///
+/// `out` is writable; `err` is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn lindshim_module_export(
+    module: u64,
+    i: u64,
+    out: *mut Extern,
+    err: *mut ErrorText,
+) -> i32 {
+    // SAFETY: the caller's contract.
+    unsafe {
+        guard(err, || {
+            let module = MODULES.find(module)?;
+            put(out, external(&module.exports, i)?, "out")
+        })
+    }
+}
+
+fn external(list: &[External], i: u64) -> Result<Extern> {
+    let item = usize::try_from(i)
+        .ok()
+        .and_then(|i| list.get(i))
+        .ok_or_else(|| {
+            Error::new(
+                Status::Invalid,
+                format!("there is no number {i}: the module has {}", list.len()),
+            )
+        })?;
+    let mut out = Extern {
+        kind: item.kind,
+        reserved: 0,
+        module: item
+            .module
+            .as_ref()
+            .map_or(std::ptr::null(), |module| module.as_ptr().cast()),
+        module_bytes: item.module.as_ref().map_or(0, String::len) as u64,
+        name: item.name.as_ptr().cast(),
+        name_bytes: item.name.len() as u64,
+        type_text: [0; 128],
+    };
+    copy_text(&item.type_text, &mut out.type_text);
+    Ok(out)
+}
+
+/// Deletes a module. Domains that were made of it keep what they need. 0 is a no-op.
+///
+/// # Safety
+///
+/// `err` is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn lindshim_module_delete(module: u64, err: *mut ErrorText) -> i32 {
+    // SAFETY: the caller's contract.
+    unsafe {
+        guard(err, || {
+            if module == 0 {
+                return Ok(());
+            }
+            MODULES.remove(module).map(drop)
+        })
+    }
+}
+
+/// Makes a domain: reserves its shared memory, if its module imports one, and starts nothing. LINDSHIM_ERR_MEMORY: the
+/// memory is larger than allowed, or cannot be reserved.
+///
+/// # Safety
+///
+/// `config` points to a valid configuration; `domain` is writable; `err` is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn lindshim_domain_new(
+    module: u64,
+    config: *const DomainConfig,
+    domain: *mut u64,
+    err: *mut ErrorText,
+) -> i32 {
+    // SAFETY: the caller's contract.
+    unsafe {
+        guard(err, || {
+            let module = MODULES.find(module)?;
+            not_null(config, "config")?;
+            not_null(domain, "domain")?;
+            check_size(
+                config.cast::<u32>().read(),
+                size_of::<DomainConfig>(),
+                "lindshim_domain_config_t",
+            )?;
+            let made = Domain::new(&module, &*config)?;
+            let handle = DOMAINS.insert(|handle| {
+                made.set_handle(handle);
+                made
+            });
+            put(domain, handle, "domain")
+        })
+    }
+}
+
+/// Starts the domain's first thread, number 1, in the export with this name, a function () -> (). Returns at once.
+/// LINDSHIM_ERR_EXPORT: there is none. LINDSHIM_ERR_LIMIT: no thread to be had. LINDSHIM_ERR_CLOSED: the domain was
+/// stopped. LINDSHIM_ERR_BUSY: it was started already.
+///
+/// # Safety
+///
+/// `name` points to `name_bytes` readable bytes; `err` is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn lindshim_domain_start(
+    domain: u64,
+    name: *const c_char,
+    name_bytes: u64,
+    err: *mut ErrorText,
+) -> i32 {
+    // SAFETY: the caller's contract.
+    unsafe {
+        guard(err, || {
+            let domain = DOMAINS.find(domain)?;
+            domain.start(&copy_str(name, name_bytes, "name")?)
+        })
+    }
+}
+
+/// Starts one more thread of the domain: it calls wasi_thread_start(tid, start_arg). Returns at once.
+/// LINDSHIM_ERR_LIMIT: the domain or the engine has as many threads as it may, or the system gives no more.
+/// LINDSHIM_ERR_CLOSED: the domain is stopping. LINDSHIM_ERR_EXPORT: the module has no shared memory, or no
+/// wasi_thread_start.
+///
+/// # Safety
+///
+/// `tid` is writable; `err` is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn lindshim_thread_spawn(
+    domain: u64,
+    start_arg: u32,
+    tid: *mut u32,
+    err: *mut ErrorText,
+) -> i32 {
+    // SAFETY: the caller's contract.
+    unsafe {
+        guard(err, || {
+            let domain = DOMAINS.find(domain)?;
+            not_null(tid, "tid")?;
+            put(tid, domain.spawn_thread(start_arg)?, "tid")
+        })
+    }
+}
+
+/// Stops a domain for good: closes its gate and interrupts whatever is inside. Never blocks; that it is quiescent is
+/// told through the callback, possibly before this returns. Stopping it again does nothing.
+///
+/// # Safety
+///
+/// `err` is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn lindshim_domain_stop(domain: u64, err: *mut ErrorText) -> i32 {
+    // SAFETY: the caller's contract.
+    unsafe {
+        guard(err, || {
+            DOMAINS.find(domain)?.stop();
+            Ok(())
+        })
+    }
+}
+
+/// The domain's cancel token: a descriptor that becomes readable, for good, when the domain begins to stop. Poll it
+/// beside whatever a host call waits for; never read or close it. It lives as long as the domain.
+///
+/// # Safety
+///
+/// `fd` is writable; `err` is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn lindshim_domain_cancel_fd(
+    domain: u64,
+    fd: *mut i32,
+    err: *mut ErrorText,
+) -> i32 {
+    // SAFETY: the caller's contract.
+    unsafe {
+        guard(err, || {
+            let domain = DOMAINS.find(domain)?;
+            put(fd, domain.cancel_fd()?, "fd")
+        })
+    }
+}
+
+/// Where the live threads of the domain are now: fills in up to `capacity` entries and says in `*count` how many there
+/// are, which may be more.
+///
+/// # Safety
+///
+/// `out` points to `capacity` writable entries; `count` is writable; `err` is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn lindshim_domain_threads(
+    domain: u64,
+    out: *mut Thread,
+    capacity: u64,
+    count: *mut u64,
+    err: *mut ErrorText,
+) -> i32 {
+    // SAFETY: the caller's contract.
+    unsafe {
+        guard(err, || {
+            let domain = DOMAINS.find(domain)?;
+            not_null(count, "count")?;
+            let threads = domain.threads();
+            let n = threads
+                .len()
+                .min(usize::try_from(capacity).unwrap_or(usize::MAX));
+            if n > 0 {
+                not_null(out, "out")?;
+                std::ptr::copy_nonoverlapping(threads.as_ptr(), out, n);
+            }
+            put(count, threads.len() as u64, "count")
+        })
+    }
+}
+
+/// The domain's linear memory: its first byte, which never moves, and how many bytes are accessible. Of a memory that is
+/// not shared, the size at its thread's last host call. NULL and 0 if there is none, or none yet.
+///
+/// # Safety
+///
+/// `base` and `bytes` are writable; `err` is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn lindshim_domain_memory(
+    domain: u64,
+    base: *mut *mut u8,
+    bytes: *mut u64,
+    err: *mut ErrorText,
+) -> i32 {
+    // SAFETY: the caller's contract.
+    unsafe {
+        guard(err, || {
+            let domain = DOMAINS.find(domain)?;
+            not_null(bytes, "bytes")?;
+            let (at, len) = domain.memory();
+            put(base, at, "base")?;
+            put(bytes, len, "bytes")
+        })
+    }
+}
+
+/// Deletes a domain that is quiescent or was never started: releases its instances and its memory. After this no address
+/// of its memory is valid. (What a thread that was stopped in an atomic wait has on its stack goes when it has woken, a
+/// moment later.) LINDSHIM_ERR_BUSY while anything of it may still run. 0 is a no-op.
+///
+/// # Safety
+///
+/// `err` is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn lindshim_domain_delete(domain: u64, err: *mut ErrorText) -> i32 {
+    // SAFETY: the caller's contract.
+    unsafe {
+        guard(err, || {
+            if domain == 0 {
+                return Ok(());
+            }
+            DOMAINS.find(domain)?.retire()?;
+            let removed: Arc<Domain> = DOMAINS.remove(domain)?;
+            drop(removed);
+            Ok(())
+        })
+    }
+}

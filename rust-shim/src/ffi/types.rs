@@ -1,0 +1,342 @@
+//! The types of the C ABI. Their layout is part of it: `lindshim_struct_size` lets a caller check its own copy.
+
+use std::os::raw::c_char;
+
+/// The version of the C ABI. It changes when a type or the meaning of a function does.
+pub const LINDSHIM_ABI_VERSION: u32 = 1;
+
+/// It worked.
+pub const LINDSHIM_OK: i32 = 0;
+/// An argument is out of range or contradicts another.
+pub const LINDSHIM_ERR_INVALID: i32 = 1;
+/// A handle is stale, forged or of another kind.
+pub const LINDSHIM_ERR_HANDLE: i32 = 2;
+/// The bytes are no valid module.
+pub const LINDSHIM_ERR_MODULE: i32 = 3;
+/// The module imports something that was not defined, or with another type.
+pub const LINDSHIM_ERR_IMPORT: i32 = 4;
+/// The module lacks an export, or has it with another type.
+pub const LINDSHIM_ERR_EXPORT: i32 = 5;
+/// A linear memory is larger than allowed, or could not be reserved.
+pub const LINDSHIM_ERR_MEMORY: i32 = 6;
+/// A limit on threads was reached: EAGAIN.
+pub const LINDSHIM_ERR_LIMIT: i32 = 7;
+/// The domain is stopping: nothing new is admitted.
+pub const LINDSHIM_ERR_CLOSED: i32 = 8;
+/// The object is still in use.
+pub const LINDSHIM_ERR_BUSY: i32 = 9;
+/// The operating system refused.
+pub const LINDSHIM_ERR_IO: i32 = 10;
+/// Wasmtime refused.
+pub const LINDSHIM_ERR_RUNTIME: i32 = 11;
+/// The shim panicked: a bug in it. What the call worked on may be half done.
+pub const LINDSHIM_ERR_PANIC: i32 = 12;
+/// The caller was built for another version of the C ABI.
+pub const LINDSHIM_ERR_ABI: i32 = 13;
+
+/// A host call's verdict: the thread goes on in the guest, unless its domain is stopping.
+pub const LINDSHIM_CONTINUE: i32 = 0;
+/// A host call's verdict: this thread, and only this, ends.
+pub const LINDSHIM_QUIT: i32 = 1;
+/// A host call's verdict: the host failed, and the thread traps.
+pub const LINDSHIM_TRAP: i32 = 2;
+
+/// The thread's entry function returned.
+pub const LINDSHIM_END_RETURNED: u32 = 0;
+/// A host call's verdict ended the thread.
+pub const LINDSHIM_END_QUIT: u32 = 1;
+/// The thread was stopped, because its domain is.
+pub const LINDSHIM_END_STOPPED: u32 = 2;
+/// The guest trapped.
+pub const LINDSHIM_END_TRAPPED: u32 = 3;
+/// The thread never entered the guest: its instance could not be made.
+pub const LINDSHIM_END_START_FAILED: u32 = 4;
+
+/// The thread is not in the guest yet.
+pub const LINDSHIM_AT_STARTING: u32 = 0;
+/// The thread runs guest code.
+pub const LINDSHIM_AT_GUEST: u32 = 1;
+/// The thread is in a host call.
+pub const LINDSHIM_AT_HOST_CALL: u32 = 2;
+/// The thread is parked in `memory.atomic.wait32` or `wait64`.
+pub const LINDSHIM_AT_ATOMIC_WAIT: u32 = 3;
+/// The thread has left the guest for good.
+pub const LINDSHIM_AT_ENDED: u32 = 4;
+
+/// An imported or exported function.
+pub const LINDSHIM_EXTERN_FUNC: u32 = 0;
+/// An imported or exported global.
+pub const LINDSHIM_EXTERN_GLOBAL: u32 = 1;
+/// An imported or exported table.
+pub const LINDSHIM_EXTERN_TABLE: u32 = 2;
+/// An imported or exported linear memory.
+pub const LINDSHIM_EXTERN_MEMORY: u32 = 3;
+/// An imported or exported exception tag.
+pub const LINDSHIM_EXTERN_TAG: u32 = 4;
+
+/// Selects `lindshim_error_t` in `lindshim_struct_size`.
+pub const LINDSHIM_STRUCT_ERROR: u32 = 0;
+/// Selects `lindshim_call_t` in `lindshim_struct_size`.
+pub const LINDSHIM_STRUCT_CALL: u32 = 1;
+/// Selects `lindshim_thread_end_t` in `lindshim_struct_size`.
+pub const LINDSHIM_STRUCT_THREAD_END: u32 = 2;
+/// Selects `lindshim_thread_t` in `lindshim_struct_size`.
+pub const LINDSHIM_STRUCT_THREAD: u32 = 3;
+/// Selects `lindshim_report_t` in `lindshim_struct_size`.
+pub const LINDSHIM_STRUCT_REPORT: u32 = 4;
+/// Selects `lindshim_engine_config_t` in `lindshim_struct_size`.
+pub const LINDSHIM_STRUCT_ENGINE_CONFIG: u32 = 5;
+/// Selects `lindshim_import_t` in `lindshim_struct_size`.
+pub const LINDSHIM_STRUCT_IMPORT: u32 = 6;
+/// Selects `lindshim_domain_config_t` in `lindshim_struct_size`.
+pub const LINDSHIM_STRUCT_DOMAIN_CONFIG: u32 = 7;
+/// Selects `lindshim_module_info_t` in `lindshim_struct_size`.
+pub const LINDSHIM_STRUCT_MODULE_INFO: u32 = 8;
+/// Selects `lindshim_extern_t` in `lindshim_struct_size`.
+pub const LINDSHIM_STRUCT_EXTERN: u32 = 9;
+/// Selects `lindshim_engine_stats_t` in `lindshim_struct_size`.
+pub const LINDSHIM_STRUCT_ENGINE_STATS: u32 = 10;
+
+/// How many bytes of text an error holds.
+pub const LINDSHIM_ERROR_TEXT: usize = 4092;
+
+/// The text of a failure. Owned by the caller; filled in only on failure.
+#[repr(C)]
+#[derive(Debug)]
+pub struct ErrorText {
+    /// How many bytes of `text` are set.
+    pub len: u32,
+    /// UTF-8, without a NUL at its end.
+    pub text: [c_char; LINDSHIM_ERROR_TEXT],
+}
+
+/// One host call in flight. It lies on the guest thread's stack and is gone when the callback returns.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Call {
+    /// The domain's user word.
+    pub user: u64,
+    /// A word that belongs to the guest thread: 0 at first, kept as the callback leaves it.
+    pub thread_user: u64,
+    /// The domain.
+    pub domain: u64,
+    /// The thread's id within its domain, 1 for the one that `lindshim_domain_start` started.
+    pub tid: u32,
+    /// The id of the import that was called.
+    pub import: u32,
+    /// Argument i is at `args[2 * i]`; of an i32 or f32 only the low half counts. A result goes to `args[0]`.
+    pub args: *mut u64,
+    /// The linear memory's first byte, or NULL if the module has none.
+    pub memory: *mut u8,
+    /// How many bytes of linear memory are accessible now. It only ever grows.
+    pub memory_bytes: u64,
+}
+
+/// A guest thread has left the guest, for a reason other than that its domain is stopping.
+#[repr(C)]
+#[derive(Debug)]
+pub struct ThreadEnd {
+    /// The domain's user word.
+    pub user: u64,
+    /// The thread's own word.
+    pub thread_user: u64,
+    /// The domain.
+    pub domain: u64,
+    /// The thread's id within its domain.
+    pub tid: u32,
+    /// Why it left: `LINDSHIM_END_*`.
+    pub outcome: u32,
+    /// One more than Wasmtime's number of the trap, or 0 if it was none of the WebAssembly traps.
+    pub trap: u32,
+    /// 1 if `lindshim_domain_start` started the thread, else 0.
+    pub main: u32,
+    /// What went wrong, or NULL. Not NUL-terminated; valid during the callback.
+    pub message: *const c_char,
+    /// The length of `message`.
+    pub message_bytes: u64,
+    /// The guest's call stack, a line for each frame and the innermost first, or NULL. Valid during the callback.
+    pub backtrace: *const c_char,
+    /// The length of `backtrace`.
+    pub backtrace_bytes: u64,
+}
+
+/// Where a thread is, or was when its domain began to stop.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Thread {
+    /// The thread's id within its domain.
+    pub tid: u32,
+    /// `LINDSHIM_AT_*`.
+    pub state: u32,
+    /// In a host call: the id of the import.
+    pub import: u32,
+    /// Why it left: `LINDSHIM_END_*`; meaningful once `left_ns` is set.
+    pub outcome: u32,
+    /// In an atomic wait: the offset in its linear memory.
+    pub address: u64,
+    /// When the state began, by a clock that ticks every few milliseconds; 0 for guest code.
+    pub since_ns: u64,
+    /// When the thread left the guest for good, or 0.
+    pub left_ns: u64,
+    /// In a report: the thread's own word, if it was stopped with its domain and so has no thread_end; else 0.
+    pub thread_user: u64,
+    /// The innermost guest function when the thread left, NUL-terminated and cut to fit, or empty.
+    pub function: [c_char; 64],
+}
+
+/// A domain is quiescent: none of its code runs, and none ever will.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Report {
+    /// The domain's user word.
+    pub user: u64,
+    /// The domain.
+    pub domain: u64,
+    /// When it began to stop.
+    pub stop_ns: u64,
+    /// When the last thread had left.
+    pub quiescent_ns: u64,
+    /// The threads that were inside when the stop began, as they were then. Valid during the callback.
+    pub threads: *const Thread,
+    /// How many.
+    pub thread_count: u64,
+    /// How many threads the domain ever had.
+    pub threads_total: u64,
+}
+
+/// Carries out a host call; answers a verdict: LINDSHIM_CONTINUE, LINDSHIM_QUIT or LINDSHIM_TRAP. It runs on the guest
+/// thread and may block, as long as it returns soon after the cancel descriptor becomes readable. It must not unwind.
+pub type HostCallFn = Option<unsafe extern "C" fn(call: *mut Call) -> i32>;
+/// Is told that a thread has left the guest, on that thread, which still counts as inside the domain. It may stop the
+/// domain. It must not unwind. Of threads that are stopped with their domain it is not told: the report names them, with
+/// their words, so that a stop of many threads costs one callback and not one each.
+pub type ThreadEndFn = Option<unsafe extern "C" fn(end: *const ThreadEnd)>;
+/// Is told, exactly once for each stopped domain, that it is quiescent: on the thread that left last, or on the caller of
+/// lindshim_domain_stop. No lock is held; it may delete the domain. It must not unwind.
+pub type QuiescentFn = Option<unsafe extern "C" fn(report: *const Report)>;
+
+/// How to make an engine.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct EngineConfig {
+    /// `sizeof(lindshim_engine_config_t)`.
+    pub struct_size: u32,
+    /// `LINDSHIM_ABI_VERSION`.
+    pub abi_version: u32,
+    /// The most OS threads at once, idle ones included. 0: 4096.
+    pub max_threads: u64,
+    /// The most OS threads that are kept for reuse. 0: 64.
+    pub max_idle_threads: u64,
+    /// The native stack of each thread, in bytes. 0: 2 MiB.
+    pub stack_bytes: u64,
+    /// How much of it WebAssembly may use, in bytes; more is a trap. 0: 1 MiB.
+    pub wasm_stack_bytes: u64,
+    /// A directory for compiled modules, absolute, created when missing; NULL for none.
+    pub cache_dir: *const c_char,
+    /// The length of `cache_dir`.
+    pub cache_dir_bytes: u64,
+    /// Carries out host calls. Not NULL.
+    pub host_call: HostCallFn,
+    /// Is told of each thread's end. Not NULL.
+    pub thread_end: ThreadEndFn,
+    /// Is told of each domain's quiescence. Not NULL.
+    pub quiescent: QuiescentFn,
+}
+
+/// A function that guests may import.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Import {
+    /// The import's module name, UTF-8. "lindshim" is the shim's own.
+    pub module: *const c_char,
+    /// The length of `module`.
+    pub module_bytes: u64,
+    /// The import's name, UTF-8.
+    pub name: *const c_char,
+    /// The length of `name`.
+    pub name_bytes: u64,
+    /// A letter for each parameter: i (i32), I (i64), f (f32), F (f64).
+    pub params: *const c_char,
+    /// The length of `params`, at most 64.
+    pub params_bytes: u64,
+    /// A letter for each result, at most one.
+    pub results: *const c_char,
+    /// The length of `results`.
+    pub results_bytes: u64,
+    /// What `lindshim_call_t.import` will say.
+    pub id: u32,
+    /// 0.
+    pub reserved: u32,
+}
+
+/// How to make a domain.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct DomainConfig {
+    /// `sizeof(lindshim_domain_config_t)`.
+    pub struct_size: u32,
+    /// 0.
+    pub reserved: u32,
+    /// A word for the callbacks.
+    pub user: u64,
+    /// The most bytes of linear memory, all its memories together. 0: what the module says.
+    pub max_memory_bytes: u64,
+    /// The most threads at once. 0: the engine's limit.
+    pub max_threads: u64,
+}
+
+/// What a module is.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct ModuleInfo {
+    /// How many imports it has, as it was given.
+    pub imports: u64,
+    /// How many exports it has, as it was given.
+    pub exports: u64,
+    /// 1 if it imports a shared memory, else 0.
+    pub has_shared_memory: u32,
+    /// 1 if its atomic waits were made interruptible, 0 if it has none.
+    pub rewritten: u32,
+    /// The least size of the imported shared memory, in bytes, or 0.
+    pub memory_min_bytes: u64,
+    /// The largest size of the imported shared memory, in bytes, or 0.
+    pub memory_max_bytes: u64,
+    /// 1 if the imported shared memory has 64-bit addresses, else 0.
+    pub memory64: u32,
+    /// 0.
+    pub reserved: u32,
+}
+
+/// One import or export of a module.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Extern {
+    /// `LINDSHIM_EXTERN_*`.
+    pub kind: u32,
+    /// 0.
+    pub reserved: u32,
+    /// An import's module name, or NULL. Not NUL-terminated; valid until the module is deleted.
+    pub module: *const c_char,
+    /// The length of `module`.
+    pub module_bytes: u64,
+    /// The name. Not NUL-terminated; valid until the module is deleted.
+    pub name: *const c_char,
+    /// The length of `name`.
+    pub name_bytes: u64,
+    /// The type as text, NUL-terminated and cut to fit: "(i32, i32) -> (i32)" for a function.
+    pub type_text: [c_char; 128],
+}
+
+/// What an engine holds.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct EngineStats {
+    /// OS threads that run a guest thread.
+    pub threads_running: u64,
+    /// OS threads that wait for one.
+    pub threads_idle: u64,
+    /// Domains that were not deleted.
+    pub domains: u64,
+    /// Modules that were not deleted.
+    pub modules: u64,
+}

@@ -1,0 +1,30 @@
+//! Runs WebAssembly guest threads on Wasmtime and ends them, at any time, whatever they are doing.
+//!
+//! The crate knows engines, modules, domains (the execution side of one program) and guest threads. It knows nothing of
+//! POSIX, descriptors, parents, or what an exit status means: those belong to the host above the C ABI in [`ffi`],
+//! whose header is `include/lindshim.h`.
+//!
+//! The life of a domain: [`domain::Domain::new`] makes its memory; [`domain::Domain::start`] and
+//! [`domain::Domain::spawn_thread`] let threads through its [`gate`]; each runs on an OS thread of the [`pool`] with a
+//! store and an instance of its own ([`thread`]); [`domain::Domain::stop`] closes the gate and interrupts what is inside;
+//! the thread that leaves last reports that the domain is quiescent.
+
+#![warn(missing_docs)]
+#![warn(unsafe_op_in_unsafe_fn)]
+#![warn(missing_debug_implementations)]
+
+pub mod clock;
+pub mod domain;
+pub mod engine;
+pub mod error;
+pub mod ffi;
+pub mod gate;
+pub mod hostcall;
+pub mod module;
+pub mod pool;
+pub mod registry;
+pub mod rewrite;
+pub mod slot;
+pub mod sweep;
+pub mod thread;
+pub mod waits;

@@ -1,0 +1,285 @@
+//! A module: compiled, its imports checked, its atomic waits made interruptible.
+
+use crate::engine::Engine;
+use crate::error::{Error, Result, Status};
+use crate::ffi::types::*;
+use crate::hostcall::{self, OWN_MODULE};
+use crate::rewrite::{self, GUEST_FEATURES, Plan};
+use crate::thread::{Context, THREAD_START};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use wasmtime::{ExternType, FuncType, InstancePre, Linker, MemoryType, MemoryTypeBuilder};
+
+/// A loaded module.
+pub struct Module {
+    /// Its engine.
+    pub engine: Arc<Engine>,
+    /// The compiled module.
+    pub compiled: wasmtime::Module,
+    /// The shared memory that it imports, if it does.
+    pub memory: Option<MemoryImport>,
+    /// Its imports, as it was given.
+    pub imports: Vec<External>,
+    /// Its exports, as it was given.
+    pub exports: Vec<External>,
+    /// How it was rewritten, if it was.
+    pub plan: Option<Plan>,
+    /// Every import but the memory.
+    linker: Linker<Context>,
+    /// Ready to instantiate, if no memory is to be supplied.
+    pre: Option<InstancePre<Context>>,
+}
+
+impl std::fmt::Debug for Module {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Module")
+            .field("imports", &self.imports)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A shared memory that each domain supplies.
+#[derive(Clone, Debug)]
+pub struct MemoryImport {
+    /// The import's module name.
+    pub module: String,
+    /// The import's name.
+    pub name: String,
+    /// Its type.
+    pub ty: MemoryType,
+}
+
+/// An import or export, for whoever asks.
+#[derive(Clone, Debug)]
+pub struct External {
+    /// `LINDSHIM_EXTERN_*`.
+    pub kind: u32,
+    /// An import's module name.
+    pub module: Option<String>,
+    /// The name.
+    pub name: String,
+    /// The type as text.
+    pub type_text: String,
+}
+
+impl Module {
+    /// Compiles `bytes`, binary or text, or takes the result from the cache. It may take seconds.
+    pub fn load(engine: &Arc<Engine>, bytes: &[u8]) -> Result<Arc<Self>> {
+        engine.seal();
+        if bytes.is_empty() {
+            return Err(Error::new(Status::Module, "no valid module: it is empty"));
+        }
+        let binary = wat::parse_bytes(bytes)
+            .map_err(|err| Error::new(Status::Module, format!("no valid module text: {err}")))?;
+        let rewritten = rewrite::rewrite(&binary, GUEST_FEATURES)
+            .map_err(|err| Error::new(Status::Module, format!("no valid module: {err}")))?;
+        let compiled = wasmtime::Module::new(&engine.wasmtime, &rewritten.bytes)
+            .map_err(|err| Error::wasmtime(Status::Module, "the module does not compile", &err))?;
+        let plan = rewritten.plan;
+
+        let mut linker = Linker::new(&engine.wasmtime);
+        let mut problems = Vec::new();
+        let (mut memory, mut imports) = (None, Vec::new());
+        for import in compiled.imports() {
+            if import.module() == OWN_MODULE {
+                continue;
+            }
+            let ty = import.ty();
+            imports.push(External::new(Some(import.module()), import.name(), &ty));
+            let name = format!("{}.{}", import.module(), import.name());
+            match ty {
+                ExternType::Func(ty) => {
+                    match engine.link(&mut linker, import.module(), import.name(), &ty)? {
+                        Linked::Yes => {}
+                        Linked::Unknown => problems.push(format!("unknown import {name}")),
+                        Linked::WrongType(ours) => problems.push(format!(
+                            "import {name} has the type {}, but is offered with {}",
+                            func_text(&ty),
+                            func_text(&ours)
+                        )),
+                    }
+                }
+                ExternType::Memory(ty) if !ty.is_shared() => problems.push(format!(
+                    "import {name} is a memory that is not shared; define it in the module instead"
+                )),
+                ExternType::Memory(_) if memory.is_some() => {
+                    problems.push(format!("import {name} is a second shared memory"));
+                }
+                ExternType::Memory(ty) => {
+                    memory = Some(MemoryImport {
+                        module: import.module().into(),
+                        name: import.name().into(),
+                        ty,
+                    });
+                }
+                _ => problems.push(format!(
+                    "unknown import {name} (only functions and one shared memory)"
+                )),
+            }
+        }
+        if !problems.is_empty() {
+            return Err(Error::new(Status::Import, problems.join("; ")));
+        }
+        if let Some(plan) = &plan {
+            hostcall::define_waits(&mut linker, &plan.imports)?;
+        }
+        let added = |name: &str| {
+            plan.as_ref()
+                .is_some_and(|plan| plan.added_exports.iter().any(|added| added == name))
+        };
+        let exports = compiled
+            .exports()
+            .filter(|export| !added(export.name()))
+            .map(|export| External::new(None, export.name(), &export.ty()))
+            .collect();
+        let pre = if memory.is_none() {
+            let pre = linker
+                .instantiate_pre(&compiled)
+                .map_err(|err| Error::wasmtime(Status::Import, "the imports do not fit", &err))?;
+            Some(pre)
+        } else {
+            None
+        };
+        engine.modules.fetch_add(1, Ordering::Relaxed);
+        let module = Arc::new(Module {
+            engine: engine.clone(),
+            compiled,
+            memory,
+            imports,
+            exports,
+            plan,
+            linker,
+            pre,
+        });
+        module.check_thread_start()?;
+        Ok(module)
+    }
+
+    /// A thread's entry has the proposal's type, where there is one.
+    fn check_thread_start(&self) -> Result<()> {
+        match self.compiled.get_export(THREAD_START) {
+            None => Ok(()),
+            Some(ExternType::Func(ty))
+                if ty.results().len() == 0
+                    && ty.params().len() == 2
+                    && ty.params().all(|param| param.is_i32()) =>
+            {
+                Ok(())
+            }
+            Some(other) => Err(Error::new(
+                Status::Export,
+                format!(
+                    "export {THREAD_START} is {}, but has to be a function (i32, i32) -> ()",
+                    type_text(&other)
+                ),
+            )),
+        }
+    }
+
+    /// The module's instantiation, complete unless it imports a memory.
+    pub fn instance_pre(&self) -> Option<&InstancePre<Context>> {
+        self.pre.as_ref()
+    }
+
+    /// Every import but the memory.
+    pub fn linker(&self) -> &Linker<Context> {
+        &self.linker
+    }
+}
+
+impl Drop for Module {
+    fn drop(&mut self) {
+        self.engine.modules.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl MemoryImport {
+    /// The least size in bytes.
+    pub fn min_bytes(&self) -> u64 {
+        self.ty.minimum().saturating_mul(self.ty.page_size())
+    }
+
+    /// The largest size in bytes.
+    pub fn max_bytes(&self) -> u64 {
+        self.ty
+            .maximum()
+            .unwrap_or(u64::MAX)
+            .saturating_mul(self.ty.page_size())
+    }
+
+    /// The type of a memory that satisfies the import and stays within `limit` bytes.
+    pub fn within(&self, limit: u64) -> Result<MemoryType> {
+        if self.min_bytes() > limit {
+            return Err(Error::new(
+                Status::Memory,
+                format!(
+                    "the module's memory {}.{} has at least {} bytes, more than the {limit} allowed",
+                    self.module,
+                    self.name,
+                    self.min_bytes()
+                ),
+            ));
+        }
+        let pages = (self.max_bytes().min(limit)) / self.ty.page_size();
+        MemoryTypeBuilder::new()
+            .memory64(self.ty.is_64())
+            .shared(true)
+            .min(self.ty.minimum())
+            .max(Some(pages))
+            .page_size_log2(self.ty.page_size_log2())
+            .build()
+            .map_err(|err| Error::wasmtime(Status::Memory, "the module's memory", &err))
+    }
+}
+
+impl External {
+    fn new(module: Option<&str>, name: &str, ty: &ExternType) -> Self {
+        External {
+            kind: match ty {
+                ExternType::Func(_) => LINDSHIM_EXTERN_FUNC,
+                ExternType::Global(_) => LINDSHIM_EXTERN_GLOBAL,
+                ExternType::Table(_) => LINDSHIM_EXTERN_TABLE,
+                ExternType::Memory(_) => LINDSHIM_EXTERN_MEMORY,
+                ExternType::Tag(_) => LINDSHIM_EXTERN_TAG,
+            },
+            module: module.map(Into::into),
+            name: name.into(),
+            type_text: type_text(ty),
+        }
+    }
+}
+
+/// Whether an import could be linked.
+#[derive(Debug)]
+pub enum Linked {
+    /// It is linked.
+    Yes,
+    /// The host does not offer it.
+    Unknown,
+    /// The host offers it with another type.
+    WrongType(FuncType),
+}
+
+fn func_text(ty: &FuncType) -> String {
+    let list = |types: &mut dyn Iterator<Item = wasmtime::ValType>| {
+        let names: Vec<_> = types.map(|ty| ty.to_string()).collect();
+        format!("({})", names.join(", "))
+    };
+    format!("{} -> {}", list(&mut ty.params()), list(&mut ty.results()))
+}
+
+fn type_text(ty: &ExternType) -> String {
+    match ty {
+        ExternType::Func(ty) => func_text(ty),
+        ExternType::Global(ty) => format!("global {}", ty.content()),
+        ExternType::Table(ty) => format!("table {}", ty.element()),
+        ExternType::Memory(ty) => format!(
+            "{}memory{} {}..{}",
+            if ty.is_shared() { "shared " } else { "" },
+            if ty.is_64() { "64" } else { "" },
+            ty.minimum(),
+            ty.maximum().map_or("".into(), |max| max.to_string())
+        ),
+        ExternType::Tag(_) => "tag".into(),
+    }
+}

@@ -1,0 +1,254 @@
+//! OS threads for guest threads: made when needed, up to a limit, and kept for reuse, up to another.
+//!
+//! An idle thread is parked and costs no CPU. Making one and joining it costs tens of microseconds, handing a job to a
+//! parked one a few.
+
+use crate::error::{Error, Result, Status};
+use crate::thread::Job;
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+/// The threads of one engine.
+#[derive(Debug)]
+pub struct Pool {
+    max_threads: usize,
+    max_idle: usize,
+    stack_bytes: usize,
+    state: Mutex<State>,
+    /// Signalled when `live` becomes zero.
+    empty: Condvar,
+}
+
+/// Guarded by `Pool::state`.
+#[derive(Debug, Default)]
+struct State {
+    idle: Vec<Arc<Worker>>,
+    live: usize,
+    next_id: u64,
+    closing: bool,
+    /// Handles of the threads that live, by worker id.
+    handles: std::collections::HashMap<u64, JoinHandle<()>>,
+    /// Ids of threads that have nothing left to do but to end; their handles may not be there yet.
+    ended: Vec<u64>,
+}
+
+impl State {
+    /// Takes out the handles of threads that have ended.
+    fn take_ended(&mut self) -> Vec<JoinHandle<()>> {
+        let (handles, mut taken) = (&mut self.handles, Vec::new());
+        self.ended.retain(|id| match handles.remove(id) {
+            Some(handle) => {
+                taken.push(handle);
+                false
+            }
+            None => true,
+        });
+        taken
+    }
+}
+
+/// One OS thread's mailbox.
+#[derive(Debug)]
+struct Worker {
+    id: u64,
+    mail: Mutex<Mail>,
+    arrived: Condvar,
+}
+
+#[derive(Debug)]
+enum Mail {
+    None,
+    Job(Job),
+    End,
+}
+
+thread_local! {
+    static IS_WORKER: Cell<bool> = const { Cell::new(false) };
+    static HAS_TO_WAKE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `report` on a thread that has threads of a pool still to wake: in there it cannot wait for the pool to be empty.
+pub fn before_waking(report: impl FnOnce()) {
+    let before = HAS_TO_WAKE.replace(true);
+    // Also when it unwinds, which callbacks must not do.
+    struct Reset(bool);
+    impl Drop for Reset {
+        fn drop(&mut self) {
+            HAS_TO_WAKE.set(self.0);
+        }
+    }
+    let _reset = Reset(before);
+    report();
+}
+
+/// Whether the calling thread would wait for itself if it waited for a pool to be empty.
+fn is_awaited() -> bool {
+    IS_WORKER.get() || HAS_TO_WAKE.get()
+}
+
+impl Pool {
+    /// A pool without threads.
+    pub fn new(max_threads: usize, max_idle: usize, stack_bytes: usize) -> Arc<Self> {
+        Arc::new(Pool {
+            max_threads,
+            max_idle,
+            stack_bytes,
+            state: Mutex::default(),
+            empty: Condvar::new(),
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many threads run a job, and how many wait for one.
+    pub fn counts(&self) -> (usize, usize) {
+        let state = self.state();
+        (state.live - state.idle.len(), state.idle.len())
+    }
+
+    /// Runs the job on a thread of its own. On failure the job is handed back, unrun.
+    pub fn run(self: &Arc<Self>, job: Job) -> std::result::Result<(), (Job, Error)> {
+        let mut state = self.state();
+        if state.closing {
+            return Err((
+                job,
+                Error::new(Status::Closed, "the engine is being deleted"),
+            ));
+        }
+        if let Some(worker) = state.idle.pop() {
+            drop(state);
+            worker.send(Mail::Job(job));
+            return Ok(());
+        }
+        if state.live >= self.max_threads {
+            let message = format!(
+                "the engine already has {} threads, its limit (max_threads)",
+                self.max_threads
+            );
+            return Err((job, Error::new(Status::Limit, message)));
+        }
+        state.live += 1;
+        let id = state.next_id;
+        state.next_id += 1;
+        let ended = state.take_ended();
+        drop(state);
+        for handle in ended {
+            let _ = handle.join();
+        }
+
+        let worker = Arc::new(Worker {
+            id,
+            mail: Mutex::new(Mail::Job(job)),
+            arrived: Condvar::new(),
+        });
+        let (pool, its_worker) = (self.clone(), worker.clone());
+        let spawned = std::thread::Builder::new()
+            .name("lindshim".into())
+            .stack_size(self.stack_bytes)
+            .spawn(move || pool.work(&its_worker));
+        let mut state = self.state();
+        match spawned {
+            Ok(handle) => {
+                state.handles.insert(id, handle);
+                Ok(())
+            }
+            Err(err) => {
+                state.live -= 1;
+                if state.live == 0 {
+                    self.empty.notify_all();
+                }
+                drop(state);
+                let Mail::Job(job) = worker.take() else {
+                    unreachable!("the mailbox of a thread that was never made");
+                };
+                let message = format!("the operating system made no thread: {err}");
+                Err((job, Error::new(Status::Limit, message)))
+            }
+        }
+    }
+
+    /// The body of each thread.
+    fn work(&self, worker: &Arc<Worker>) {
+        IS_WORKER.set(true);
+        loop {
+            let Mail::Job(job) = worker.wait() else {
+                break;
+            };
+            // A panic in here is a bug of the shim; the job's own guards have let the domain go, so the thread is fit
+            // for the next job.
+            let _ = catch_unwind(AssertUnwindSafe(|| job.run()));
+            let mut state = self.state();
+            if state.closing || state.idle.len() >= self.max_idle {
+                break;
+            }
+            state.idle.push(worker.clone());
+        }
+        let mut state = self.state();
+        state.ended.push(worker.id);
+        state.live -= 1;
+        if state.live == 0 {
+            self.empty.notify_all();
+        }
+    }
+
+    /// Ends all idle threads and waits until every thread of the pool is gone. Running jobs are waited for.
+    pub fn close(&self) -> Result<()> {
+        if is_awaited() {
+            return Err(Error::new(
+                Status::Busy,
+                "an engine cannot be deleted from one of its callbacks: it would wait for itself",
+            ));
+        }
+        let mut state = self.state();
+        state.closing = true;
+        let idle = std::mem::take(&mut state.idle);
+        drop(state);
+        for worker in idle {
+            worker.send(Mail::End);
+        }
+        let mut state = self.state();
+        while state.live > 0 {
+            state = self
+                .empty
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        let ended = state.take_ended();
+        drop(state);
+        for handle in ended {
+            let _ = handle.join();
+        }
+        Ok(())
+    }
+}
+
+impl Worker {
+    fn send(&self, mail: Mail) {
+        *self.mail.lock().unwrap_or_else(PoisonError::into_inner) = mail;
+        self.arrived.notify_one();
+    }
+
+    fn take(&self) -> Mail {
+        let mut mail = self.mail.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *mail, Mail::None)
+    }
+
+    fn wait(&self) -> Mail {
+        let mut mail = self.mail.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            match std::mem::replace(&mut *mail, Mail::None) {
+                Mail::None => {
+                    mail = self
+                        .arrived
+                        .wait(mail)
+                        .unwrap_or_else(PoisonError::into_inner);
+                }
+                mail => return mail,
+            }
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Makes `memory.atomic.wait32` and `memory.atomic.wait64` interruptible, by turning them into calls of the host.
+//!
+//! Wasmtime's epochs do not reach a thread that is parked in one of these instructions (bytecodealliance/wasmtime
+//! #12809), so the shim keeps the wait queue itself. [`rewrite`] takes a module and, if it waits on a shared memory
+//! anywhere, answers a module in which every wait and every notify on a shared memory calls an imported function.
+//! It does not run anything, and it does not know the queue: the host functions are the caller's.
+//!
+//! # What changes in a module that waits
+//! - `memory.atomic.wait32 offset=K` on memory `m` becomes `i64.const K; call $f`, where `$f` is the new import
+//!   `("lindshim", "wait32:m")`; the same for `wait64` and `notify`. No local is added, and no other instruction
+//!   changes but the function index in `call`, `return_call` and `ref.func`. [`WaitImport`] has the functions' types.
+//! - The new imports stand after the module's own, so imported functions keep their indices and defined functions
+//!   move up by the number of new imports: in code, elements, exports, the start section, constant expressions and
+//!   the name section. [`Plan::original_function_index`] takes an index that Wasmtime reports back to the module's
+//!   own numbering.
+//! - Each memory that is used so is exported: under the name that the module already gives it, or a new one that
+//!   clashes with none of the module's. The memory's own type, index and contents do not change.
+//! - New function types are appended to the type section, so type indices stay.
+//!
+//! Waits and notifies on memories that are not shared stay as they are: they cannot block. A module that only
+//! notifies is left alone as well: nothing can wait on a shared memory of this module, since a memory is never shared
+//! between modules.
+//!
+//! # Custom sections of a module that waits
+//! | section | what becomes of it |
+//! | --- | --- |
+//! | `name` | function indices are moved, in the function, local and label names; the rest is copied |
+//! | `metadata.code.branch_hint` | function indices and code offsets are moved |
+//! | `.debug_*`, other `metadata.code.*`, `build_id` | dropped: they speak of code offsets |
+//! | `sourceMappingURL`, `external_debug_info` | dropped, for the same reason |
+//! | `linking`, `reloc.*` | dropped: they speak of function indices and code offsets, and only linkers read them |
+//! | all others (`producers`, `target_features`, `dylink.0`, ...) | copied |
+//!
+//! Code offsets that Wasmtime reports for such a module are offsets in the rewritten one.
+//!
+//! # Hostile input
+//! A module that is rewritten has first passed wasmparser's validator, so that what the rewrite takes away (an invalid
+//! alignment, say) cannot make an invalid module valid. A module that is not rewritten is not validated here: Wasmtime
+//! does that when it compiles. Time and memory are linear in the size of the input, and nothing here panics.
+
+mod address;
+mod code;
+mod custom;
+mod emit;
+mod error;
+#[doc(hidden)]
+pub mod fuzz;
+mod layout;
+mod plan;
+mod survey;
+
+use std::borrow::Cow;
+
+use wasmparser::{Validator, WasmFeatures};
+
+pub use address::check_address;
+pub use error::RewriteError;
+pub use plan::{Plan, WaitImport, WaitOp};
+
+/// The module name of every import that [`rewrite`] adds. A guest may not import from it.
+pub const IMPORT_MODULE: &str = "lindshim";
+
+/// What a guest module may use: WebAssembly 3.0 without garbage collection, typed function references and exceptions.
+///
+/// The engine must be configured with the same set: `config.wasm_features(WasmFeatures::all(), false)`, then
+/// `config.wasm_features(GUEST_FEATURES, true)`.
+pub const GUEST_FEATURES: WasmFeatures = WasmFeatures::WASM2
+    .difference(WasmFeatures::GC_TYPES)
+    .union(WasmFeatures::THREADS)
+    .union(WasmFeatures::MULTI_MEMORY)
+    .union(WasmFeatures::MEMORY64)
+    .union(WasmFeatures::RELAXED_SIMD)
+    .union(WasmFeatures::TAIL_CALL)
+    .union(WasmFeatures::EXTENDED_CONST);
+
+/// The largest module that is rewritten, in bytes. Output is less than twice the input plus a few kilobytes for the new
+/// imports and exports, so every size in it fits the 32 bits that the binary format has.
+const MAX_MODULE_BYTES: usize = 1 << 30;
+
+/// What [`rewrite`] answers.
+#[derive(Debug)]
+pub struct Rewrite<'a> {
+    /// The module to compile: the very bytes that were given, borrowed, if `plan` is `None`.
+    pub bytes: Cow<'a, [u8]>,
+    /// What the host must provide for the module, or `None` if the module waits nowhere and was not touched.
+    pub plan: Option<Plan>,
+}
+
+/// Rewrites a binary module as the [module documentation](self) says.
+///
+/// `features` is what the engine that will run the module accepts, usually [`GUEST_FEATURES`]. The same input gives the
+/// same output, byte for byte. Never blocks, never panics; safe to call from any thread.
+///
+/// # Errors
+/// - [`RewriteError::NotAModule`], [`RewriteError::Invalid`]: not a valid core module. A module that needs no rewriting
+///   may get an answer although it is invalid: Wasmtime then refuses it.
+/// - [`RewriteError::ReservedImport`]: the module imports from [`IMPORT_MODULE`] itself, whether or not it waits.
+/// - [`RewriteError::Limit`]: the module is so near a limit of the format that the rewritten one would be over it.
+pub fn rewrite(wasm: &[u8], features: WasmFeatures) -> Result<Rewrite<'_>, RewriteError> {
+    let Some(survey) = survey::survey(wasm, features)? else {
+        return Ok(Rewrite {
+            bytes: Cow::Borrowed(wasm),
+            plan: None,
+        });
+    };
+    if wasm.len() > MAX_MODULE_BYTES {
+        return Err(RewriteError::Limit {
+            what: "module size",
+            limit: MAX_MODULE_BYTES,
+        });
+    }
+    Validator::new_with_features(features).validate_all(wasm)?;
+    let layout = layout::Layout::new(wasm, features, &survey)?;
+    let bytes = emit::emit(wasm, features, &layout)?;
+    if cfg!(debug_assertions) {
+        Validator::new_with_features(features)
+            .validate_all(&bytes)
+            .map_err(RewriteError::output)?;
+    }
+    Ok(Rewrite {
+        bytes: Cow::Owned(bytes),
+        plan: Some(layout.into_plan()),
+    })
+}

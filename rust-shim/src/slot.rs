@@ -1,0 +1,221 @@
+//! What is known of one guest thread while it lives: where it is, and since when. The thread itself writes it, whoever
+//! stops the domain or asks about it reads it.
+
+use crate::clock;
+use crate::ffi::types::*;
+use std::os::raw::c_char;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+/// The thread may run: guest code, or the shim's on its behalf.
+const RUNNING: u32 = 0;
+/// The thread is parked in the wait queue, or about to be, with the gate found open.
+const PARKED: u32 = 1;
+/// Whoever stopped the domain has counted the thread out: it never runs guest code again.
+const CLAIMED: u32 = 2;
+
+/// One guest thread.
+#[derive(Debug)]
+pub struct Slot {
+    /// Its id within the domain.
+    pub tid: u32,
+    /// Whether `lindshim_domain_start` started it.
+    pub main: bool,
+    /// `LINDSHIM_AT_*`.
+    state: AtomicU32,
+    /// In a host call: which.
+    import: AtomicU32,
+    /// When the state began.
+    since_ns: AtomicU64,
+    /// When it left the guest, or 0.
+    left_ns: AtomicU64,
+    /// `LINDSHIM_END_*`.
+    outcome: AtomicU32,
+    /// The host's word for the thread, for the report of a stop.
+    thread_user: AtomicU64,
+    /// `RUNNING`, `PARKED` or `CLAIMED`: see `waits`.
+    parked: AtomicU32,
+    /// The host address that it waits at, or is about to; 0 for none. This is the publication that whoever stops the
+    /// domain reads after it has closed the gate: see `waits`.
+    pub wait_key: AtomicUsize,
+    /// The same as an offset in the linear memory.
+    wait_offset: AtomicU64,
+    /// Set while the thread may have missed an epoch: see `sweep`.
+    pub rearmed: AtomicBool,
+    /// The innermost guest function when it left. Guarded by the mutex.
+    function: Mutex<Option<String>>,
+}
+
+impl Slot {
+    /// A thread that has not begun.
+    pub fn new(tid: u32, main: bool) -> Self {
+        Slot {
+            tid,
+            main,
+            state: AtomicU32::new(LINDSHIM_AT_STARTING),
+            import: AtomicU32::new(0),
+            since_ns: AtomicU64::new(clock::coarse_ns()),
+            left_ns: AtomicU64::new(0),
+            outcome: AtomicU32::new(0),
+            thread_user: AtomicU64::new(0),
+            parked: AtomicU32::new(RUNNING),
+            wait_key: AtomicUsize::new(0),
+            wait_offset: AtomicU64::new(0),
+            rearmed: AtomicBool::new(false),
+            function: Mutex::new(None),
+        }
+    }
+
+    /// It runs guest code.
+    pub fn at_guest(&self) {
+        self.state.store(LINDSHIM_AT_GUEST, Ordering::Relaxed);
+    }
+
+    /// It is in a host call.
+    pub fn at_host_call(&self, import: u32) {
+        self.import.store(import, Ordering::Relaxed);
+        self.since_ns.store(clock::coarse_ns(), Ordering::Relaxed);
+        self.state.store(LINDSHIM_AT_HOST_CALL, Ordering::Release);
+        // In here the thread's epoch deadline is set for certain, and on the way out it reads the gate.
+        self.rearmed.store(false, Ordering::Relaxed);
+    }
+
+    /// It is about to park at `key`, which is `offset` in its memory.
+    pub fn at_wait(&self, key: usize, offset: u64) {
+        self.wait_offset.store(offset, Ordering::Relaxed);
+        self.since_ns.store(clock::coarse_ns(), Ordering::Relaxed);
+        self.state.store(LINDSHIM_AT_ATOMIC_WAIT, Ordering::Release);
+        self.rearmed.store(false, Ordering::Relaxed);
+        self.wait_key.store(key, Ordering::SeqCst);
+    }
+
+    /// It no longer waits.
+    pub fn wait_over(&self) {
+        self.wait_key.store(0, Ordering::Release);
+        self.at_guest();
+    }
+
+    /// It runs no more guest code, and is about to tell the host so. `function` is the innermost guest function.
+    pub fn leaving(&self, function: Option<String>) {
+        self.rearmed.store(false, Ordering::Relaxed);
+        if function.is_some() {
+            *self.function.lock().unwrap_or_else(PoisonError::into_inner) = function;
+        }
+    }
+
+    /// It goes to sleep. Called under the wait queue's lock, with the gate just found open.
+    pub fn park(&self) {
+        self.parked.store(PARKED, Ordering::SeqCst);
+    }
+
+    /// It has woken. `false`: it was claimed meanwhile, and has to leave the guest without a further word.
+    pub fn unpark(&self) -> bool {
+        self.parked
+            .compare_exchange(PARKED, RUNNING, Ordering::SeqCst, Ordering::SeqCst)
+            != Err(CLAIMED)
+    }
+
+    /// Claims the thread for a stop, if it is parked: then it never runs guest code again, and the caller counts it out.
+    ///
+    /// Preconditions: the domain's gate is closed.
+    pub fn claim(&self) -> bool {
+        let claimed = self
+            .parked
+            .compare_exchange(PARKED, CLAIMED, Ordering::SeqCst, Ordering::SeqCst)
+            .is_ok();
+        if claimed {
+            self.at_end(LINDSHIM_END_STOPPED);
+        }
+        claimed
+    }
+
+    /// Whether it sleeps, or is just falling asleep.
+    pub fn is_parked(&self) -> bool {
+        self.parked.load(Ordering::SeqCst) == PARKED
+    }
+
+    /// Whether a stop has claimed it.
+    pub fn is_claimed(&self) -> bool {
+        self.parked.load(Ordering::SeqCst) == CLAIMED
+    }
+
+    /// The host's word for the thread changed. 0 when the host needs no report of it.
+    pub fn set_thread_user(&self, thread_user: u64) {
+        self.thread_user.store(thread_user, Ordering::Release);
+    }
+
+    /// The host's word for the thread.
+    pub fn thread_user(&self) -> u64 {
+        self.thread_user.load(Ordering::Acquire)
+    }
+
+    /// It has left the domain for good.
+    pub fn at_end(&self, outcome: u32) {
+        self.outcome.store(outcome, Ordering::Relaxed);
+        self.left_ns.store(clock::now_ns(), Ordering::Relaxed);
+        self.state.store(LINDSHIM_AT_ENDED, Ordering::Release);
+    }
+
+    /// Whether it may be running guest code.
+    pub fn in_guest(&self) -> bool {
+        matches!(
+            self.state.load(Ordering::Acquire),
+            LINDSHIM_AT_GUEST | LINDSHIM_AT_STARTING
+        )
+    }
+
+    /// Where it is now.
+    pub fn snapshot(&self) -> Thread {
+        let state = self.state.load(Ordering::Acquire);
+        let mut thread = Thread {
+            tid: self.tid,
+            state,
+            import: 0,
+            outcome: 0,
+            address: 0,
+            since_ns: 0,
+            left_ns: 0,
+            thread_user: 0,
+            function: [0; 64],
+        };
+        match state {
+            LINDSHIM_AT_HOST_CALL => thread.import = self.import.load(Ordering::Relaxed),
+            LINDSHIM_AT_ATOMIC_WAIT => thread.address = self.wait_offset.load(Ordering::Relaxed),
+            _ => {}
+        }
+        if matches!(
+            state,
+            LINDSHIM_AT_STARTING | LINDSHIM_AT_HOST_CALL | LINDSHIM_AT_ATOMIC_WAIT
+        ) {
+            thread.since_ns = self.since_ns.load(Ordering::Relaxed);
+        }
+        self.add_end(&mut thread);
+        thread
+    }
+
+    /// Completes an earlier snapshot with what is known of the thread's end.
+    pub fn add_end(&self, thread: &mut Thread) {
+        if self.state.load(Ordering::Acquire) != LINDSHIM_AT_ENDED {
+            return;
+        }
+        thread.outcome = self.outcome.load(Ordering::Relaxed);
+        thread.left_ns = self.left_ns.load(Ordering::Relaxed);
+        thread.thread_user = self.thread_user.load(Ordering::Relaxed);
+        let function = self.function.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(name) = function.as_deref() {
+            copy_text(name, &mut thread.function);
+        }
+    }
+}
+
+/// Copies text into a NUL-terminated array, cut at a character if need be.
+pub fn copy_text(text: &str, to: &mut [c_char]) {
+    let mut end = text.len().min(to.len() - 1);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    for (to, from) in to.iter_mut().zip(&text.as_bytes()[..end]) {
+        *to = *from as c_char;
+    }
+    to[end] = 0;
+}

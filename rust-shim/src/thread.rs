@@ -1,0 +1,382 @@
+//! One guest thread, from its OS thread's first step to its last.
+//!
+//! The order at the entry is what makes a stop certain to reach it: set the epoch deadline, THEN read the gate, THEN
+//! enter the guest. A stop closes the gate and then moves the epoch. If the thread finds the gate open, the epoch moves
+//! after the deadline was set, and the next check in the guest's code finds it passed. With the first two the other way
+//! round a stop could fall between them and be missed.
+
+use crate::domain::Domain;
+use crate::ffi::types::*;
+use crate::slot::Slot;
+use std::os::raw::c_char;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
+use wasmtime::{
+    AsContext, Caller, Extern, Instance, Memory, ResourceLimiter, SharedMemory, Store, Trap,
+    UpdateDeadline, WasmBacktrace,
+};
+
+/// What belongs to a guest thread's store.
+pub struct Context {
+    /// Its domain.
+    pub domain: Arc<Domain>,
+    /// Where it is.
+    pub slot: Arc<Slot>,
+    /// The host's word for it.
+    pub thread_user: u64,
+    /// The memories that its rewritten waits work on, in the order of the rewrite's plan; found when first used.
+    pub wait_memories: Vec<Option<SharedMemory>>,
+    /// The memory that host calls are given.
+    memory: GuestMemory,
+    limiter: Limiter,
+}
+
+#[derive(Clone)]
+enum GuestMemory {
+    None,
+    Own(Memory),
+    Shared(SharedMemory),
+}
+
+/// Keeps the linear memories of an instance within the domain's limit. A shared memory that is imported has it in its
+/// type and never comes by here.
+#[derive(Debug)]
+struct Limiter {
+    max_bytes: u64,
+    used_bytes: u64,
+}
+
+impl ResourceLimiter for Limiter {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let used = self.used_bytes + (desired as u64).saturating_sub(current as u64);
+        if used > self.max_bytes || maximum.is_some_and(|maximum| desired > maximum) {
+            return Ok(false);
+        }
+        self.used_bytes = used;
+        Ok(true)
+    }
+
+    fn table_growing(
+        &mut self,
+        _current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        // A table's entry is a word of the host's; a guest with a limit on memory does not get round it that way.
+        Ok(
+            desired as u64 <= self.max_bytes / 8
+                && maximum.is_none_or(|maximum| desired <= maximum),
+        )
+    }
+}
+
+impl std::fmt::Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Context")
+            .field("slot", &self.slot)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Context {
+    /// What a thread's store starts with.
+    pub fn new(domain: Arc<Domain>, slot: Arc<Slot>) -> Self {
+        let memory = match &domain.shared_memory {
+            Some(memory) => GuestMemory::Shared(memory.clone()),
+            None => GuestMemory::None,
+        };
+        let limiter = Limiter {
+            max_bytes: domain.max_memory_bytes,
+            used_bytes: 0,
+        };
+        Context {
+            domain,
+            slot,
+            thread_user: 0,
+            wait_memories: Vec::new(),
+            memory,
+            limiter,
+        }
+    }
+
+    /// The linear memory as it is now: its address, which is always the same, and its size.
+    pub fn memory_now(caller: &Caller<'_, Context>) -> (*mut u8, u64) {
+        match &caller.data().memory {
+            GuestMemory::None => (std::ptr::null_mut(), 0),
+            GuestMemory::Own(memory) => {
+                let bytes = memory.data_size(caller) as u64;
+                let base = memory.data_ptr(caller);
+                caller.data().domain.publish_memory(base, bytes);
+                (base, bytes)
+            }
+            GuestMemory::Shared(memory) => {
+                let data = memory.data();
+                (data.as_ptr() as *mut u8, data.len() as u64)
+            }
+        }
+    }
+}
+
+/// Why a thread leaves the guest, where it is not a trap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leave {
+    /// Its domain is stopping.
+    Stopped,
+    /// The host ended this thread.
+    Quit,
+    /// The host failed at a call.
+    HostFailed,
+}
+
+impl std::fmt::Display for Leave {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Leave::Stopped => "stopped with its domain",
+            Leave::Quit => "ended by the host",
+            Leave::HostFailed => "the host failed at a call of this thread",
+        })
+    }
+}
+
+impl std::error::Error for Leave {}
+
+/// A guest thread that is to be run. Its domain's gate has counted it in.
+#[derive(Debug)]
+pub struct Job {
+    /// Its domain.
+    pub domain: Arc<Domain>,
+    /// Where it is.
+    pub slot: Arc<Slot>,
+    /// Where it begins.
+    pub entry: Entry,
+}
+
+/// Where a thread begins.
+#[derive(Debug)]
+pub enum Entry {
+    /// The export with this name, without parameters and results.
+    Main(String),
+    /// `wasi_thread_start` with this argument.
+    Spawned(u32),
+}
+
+/// How a thread ended.
+struct End {
+    outcome: u32,
+    trap: u32,
+    message: String,
+    backtrace: String,
+    function: Option<String>,
+}
+
+impl End {
+    fn plain(outcome: u32) -> Self {
+        End {
+            outcome,
+            trap: 0,
+            message: String::new(),
+            backtrace: String::new(),
+            function: None,
+        }
+    }
+
+    fn failed(outcome: u32, message: String) -> Self {
+        End {
+            message,
+            ..End::plain(outcome)
+        }
+    }
+
+    /// Classifies what Wasmtime answered.
+    fn from_error(err: &wasmtime::Error, starting: bool) -> Self {
+        let trace = err.downcast_ref::<WasmBacktrace>();
+        let function = trace.and_then(|trace| trace.frames().first()).map(|frame| {
+            frame
+                .func_name()
+                .map_or_else(|| format!("function {}", frame.func_index()), str::to_owned)
+        });
+        let (outcome, trap) = match (err.downcast_ref::<Leave>(), err.downcast_ref::<Trap>()) {
+            (Some(Leave::Stopped), _) => (LINDSHIM_END_STOPPED, 0),
+            (Some(Leave::Quit), _) => (LINDSHIM_END_QUIT, 0),
+            (_, Some(trap)) => (LINDSHIM_END_TRAPPED, *trap as u32 + 1),
+            (None, None) if starting && trace.is_none() => (LINDSHIM_END_START_FAILED, 0),
+            _ => (LINDSHIM_END_TRAPPED, 0),
+        };
+        let mut end = End::plain(outcome);
+        end.trap = trap;
+        end.function = function;
+        if matches!(outcome, LINDSHIM_END_TRAPPED | LINDSHIM_END_START_FAILED) {
+            end.message = err.root_cause().to_string();
+            end.backtrace = trace.map(format_backtrace).unwrap_or_default();
+        }
+        end
+    }
+}
+
+fn format_backtrace(trace: &WasmBacktrace) -> String {
+    use std::fmt::Write;
+    let mut text = String::new();
+    for (i, frame) in trace.frames().iter().enumerate() {
+        let _ = write!(text, "{i:>3}: ");
+        if let Some(offset) = frame.module_offset() {
+            let _ = write!(text, "{offset:#8x}  ");
+        }
+        let _ = match frame.func_name() {
+            Some(name) => writeln!(text, "{name}"),
+            None => writeln!(text, "<function {}>", frame.func_index()),
+        };
+    }
+    text
+}
+
+impl Job {
+    /// Runs the thread until it has left its domain for good.
+    pub fn run(self) {
+        let Job {
+            domain,
+            slot,
+            entry,
+        } = self;
+        let mut store = None;
+        let end = catch_unwind(AssertUnwindSafe(|| {
+            enter(&domain, &slot, &entry, &mut store)
+        }))
+        .unwrap_or_else(|panic| {
+            let text = crate::ffi::guard::panic_text(&*panic);
+            End::failed(
+                LINDSHIM_END_TRAPPED,
+                format!("the shim panicked, which is a bug in it: {text}"),
+            )
+        });
+        if slot.is_claimed() {
+            // The domain has stopped without this thread and may be deleted by now. What is left is this thread's own.
+            drop(store);
+            return;
+        }
+        // In this order: a stop that the host begins in there finds this thread where it was, and not as one that has
+        // left.
+        slot.leaving(end.function.clone());
+        if end.outcome != LINDSHIM_END_STOPPED {
+            let thread_user = slot.thread_user();
+            slot.set_thread_user(0); // this is the host's last word of it
+            tell(&domain, &slot, thread_user, &end);
+        }
+        slot.at_end(end.outcome);
+        domain.left(&slot, store);
+    }
+}
+
+/// Tells the host that a thread has left the guest.
+fn tell(domain: &Domain, slot: &Slot, thread_user: u64, end: &End) {
+    let Some(callback) = domain.engine.callbacks.thread_end else {
+        return;
+    };
+    let text = |text: &str| {
+        if text.is_empty() {
+            (std::ptr::null(), 0)
+        } else {
+            (text.as_ptr().cast::<c_char>(), text.len() as u64)
+        }
+    };
+    let (message, message_bytes) = text(&end.message);
+    let (backtrace, backtrace_bytes) = text(&end.backtrace);
+    let record = ThreadEnd {
+        user: domain.user,
+        thread_user,
+        domain: domain.handle(),
+        tid: slot.tid,
+        outcome: end.outcome,
+        trap: end.trap,
+        main: slot.main.into(),
+        message,
+        message_bytes,
+        backtrace,
+        backtrace_bytes,
+    };
+    // SAFETY: the callback keeps the contract of the C ABI; the record and its text outlive the call.
+    unsafe { callback(&record) };
+}
+
+/// Makes the thread's store and instance and runs its entry. The store is left in `keep`, whatever happens.
+fn enter(
+    domain: &Arc<Domain>,
+    slot: &Arc<Slot>,
+    entry: &Entry,
+    keep: &mut Option<Store<Context>>,
+) -> End {
+    if domain.gate.is_closed() {
+        return End::plain(LINDSHIM_END_STOPPED);
+    }
+    let Some(pre) = domain.instance_pre() else {
+        return End::failed(
+            LINDSHIM_END_START_FAILED,
+            "the domain has nothing to instantiate".into(),
+        );
+    };
+    let store = keep.insert(Store::new(
+        &domain.engine.wasmtime,
+        Context::new(domain.clone(), slot.clone()),
+    ));
+    store.limiter(|context| &mut context.limiter);
+    store.epoch_deadline_callback(|store| {
+        let context = store.data();
+        // Before the gate is read: see `sweep`.
+        context.slot.rearmed.store(true, Ordering::SeqCst);
+        if context.domain.gate.is_closed() {
+            Err(Leave::Stopped.into())
+        } else {
+            Ok(UpdateDeadline::Continue(1))
+        }
+    });
+    // The order of these three is the module's subject.
+    store.set_epoch_deadline(1);
+    fence(Ordering::SeqCst);
+    if domain.gate.is_closed() {
+        return End::plain(LINDSHIM_END_STOPPED);
+    }
+    slot.at_guest();
+    let instance = match pre.instantiate(&mut *store) {
+        Ok(instance) => instance,
+        Err(err) => return End::from_error(&err, true),
+    };
+    adopt_memory(store, &instance);
+    let result = match entry {
+        Entry::Main(export) => instance
+            .get_typed_func::<(), ()>(&mut *store, export)
+            .and_then(|function| function.call(&mut *store, ())),
+        Entry::Spawned(arg) => instance
+            .get_typed_func::<(u32, u32), ()>(&mut *store, THREAD_START)
+            .and_then(|function| function.call(&mut *store, (slot.tid, *arg))),
+    };
+    match result {
+        Ok(()) => End::plain(LINDSHIM_END_RETURNED),
+        Err(err) => End::from_error(&err, false),
+    }
+}
+
+/// The export that a spawned thread begins in (the wasi-threads proposal).
+pub const THREAD_START: &str = "wasi_thread_start";
+
+/// Finds the memory that host calls work on: the export "memory", or else the shared memory that the module imports.
+fn adopt_memory(store: &mut Store<Context>, instance: &Instance) {
+    match instance.get_export(&mut *store, "memory") {
+        Some(Extern::Memory(memory)) => {
+            let (base, bytes) = (
+                memory.data_ptr(store.as_context()),
+                memory.data_size(store.as_context()) as u64,
+            );
+            store.data().domain.publish_memory(base, bytes);
+            store.data_mut().memory = GuestMemory::Own(memory);
+        }
+        Some(Extern::SharedMemory(memory)) => {
+            store.data_mut().memory = GuestMemory::Shared(memory);
+        }
+        _ => {}
+    }
+}

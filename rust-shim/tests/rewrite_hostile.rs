@@ -1,0 +1,205 @@
+//! Whatever the input is, a rewrite answers with an error or a valid module, in time proportional to the input.
+
+mod rewrite_support;
+
+use std::time::{Duration, Instant};
+
+use lindshim::rewrite::{GUEST_FEATURES, RewriteError, fuzz, rewrite};
+use rewrite_support::cases::CASES;
+use rewrite_support::random::Random;
+use rewrite_support::wasm;
+use wasm_encoder::{CustomSection, Encode, Section};
+
+/// How many random changes are tried.
+const MUTATIONS: u64 = 400_000;
+
+/// Modules to damage, with names, branch hints and other custom sections in them.
+fn corpus() -> Vec<Vec<u8>> {
+    let mut corpus: Vec<_> = CASES.iter().map(|case| wasm(case.wat)).collect();
+    corpus.push(wasm(
+        r#"(module $named
+            (import "env" "f" (func $f (param i32)))
+            (memory $memory 1 1 shared)
+            (global $global (mut i32) (i32.const 5))
+            (func $hinted (param $p i32) (local $l i64)
+                block $label
+                    (memory.atomic.wait32 (local.get $p) (i32.const 0) (i64.const 0))
+                    (@metadata.code.branch_hint "\01") br_if $label
+                    (call $f (memory.atomic.notify offset=4 (local.get $p) (i32.const 1)))
+                end)
+            (@custom "producers" "\00") (@custom "linking" "\02\00") (@custom "reloc.CODE" "\03\01\02\03"))"#,
+    ));
+    corpus
+}
+
+#[test]
+fn the_corpus_is_rewritten() {
+    for module in corpus() {
+        assert!(fuzz::check(&module));
+    }
+}
+
+#[test]
+fn truncated_modules_never_panic() {
+    for module in corpus() {
+        for end in 0..module.len() {
+            fuzz::check(&module[..end]);
+        }
+    }
+}
+
+#[test]
+fn modules_with_one_flipped_bit_never_panic() {
+    let mut survivors = 0;
+    for mut module in corpus() {
+        for i in 0..module.len() {
+            for bit in 0..8 {
+                module[i] ^= 1 << bit;
+                survivors += usize::from(fuzz::check(&module));
+                module[i] ^= 1 << bit;
+            }
+        }
+    }
+    assert!(
+        survivors > 1000,
+        "{survivors} of the modules were still rewritten"
+    );
+}
+
+#[test]
+fn damaged_modules_never_panic() {
+    let corpus = corpus();
+    let mut random = Random::new(1);
+    let mut survivors = 0;
+    for _ in 0..MUTATIONS {
+        let mut module = corpus[random.below(corpus.len())].clone();
+        for _ in 0..=random.below(3) {
+            damage(&mut module, &corpus, &mut random);
+        }
+        survivors += usize::from(fuzz::check(&module));
+    }
+    assert!(
+        survivors > 1000,
+        "{survivors} of the modules were still rewritten"
+    );
+}
+
+/// Changes a module in one place.
+fn damage(module: &mut Vec<u8>, corpus: &[Vec<u8>], random: &mut Random) {
+    let at = random.below(module.len() + 1);
+    match random.below(5) {
+        0 => {
+            let value = random.of(&[0, 1, 0x0b, 0x7f, 0x80, 0xd2, 0xfe, 0xff]);
+            module.insert(at, value);
+        }
+        1 if at < module.len() => {
+            module[at] = random.of(&[0, 1, 0x0b, 0x10, 0x7f, 0xd2, 0xfe, 0xff])
+        }
+        2 => {
+            let end = module.len().min(at + 1 + random.below(8));
+            module.drain(at.min(end)..end);
+        }
+        3 => {
+            let other = &corpus[random.below(corpus.len())];
+            let from = random.below(other.len());
+            let to = other.len().min(from + 1 + random.below(32));
+            let end = module.len().min(at + to - from);
+            module.splice(at..end, other[from..to].iter().copied());
+        }
+        _ => {
+            // A custom section at any place that is a section's end is valid; elsewhere it is damage.
+            let names = [
+                "name",
+                "metadata.code.branch_hint",
+                "producers",
+                ".debug_line",
+            ];
+            let section = CustomSection {
+                name: random.of(&names).into(),
+                data: random.bytes(12).into(),
+            };
+            let mut bytes = Vec::new();
+            section.append_to(&mut bytes);
+            let at = if random.one_in(2) {
+                module.len()
+            } else {
+                8.min(at)
+            };
+            module.splice(at..at, bytes);
+        }
+    }
+}
+
+/// A module with a long function, and a custom section before it.
+fn with_custom(name: &str, data: Vec<u8>) -> Vec<u8> {
+    let nops = "nop ".repeat(50_000);
+    let mut module = wasm(&format!(
+        "(module (memory 1 1 shared) (func (result i32) {nops}
+            (memory.atomic.wait32 (i32.const 0) (i32.const 0) (i64.const 0))))"
+    ));
+    let section = CustomSection {
+        name: name.into(),
+        data: data.into(),
+    };
+    let mut bytes = Vec::new();
+    section.append_to(&mut bytes);
+    module.splice(8..8, bytes);
+    module
+}
+
+#[test]
+fn counts_that_lie_cost_nothing() {
+    let most = [0xff, 0xff, 0xff, 0xff, 0x0f];
+    for id in [0_u8, 1, 2, 3, 4, 10, 11] {
+        let mut data = vec![id, 5];
+        data.extend(most);
+        fuzz::check(&with_custom("name", data));
+    }
+    fuzz::check(&with_custom("metadata.code.branch_hint", most.to_vec()));
+    for id in 0..14 {
+        let mut module = b"\0asm\x01\0\0\0".to_vec();
+        module.extend([id, 5]);
+        module.extend(most);
+        let _ = rewrite(&module, GUEST_FEATURES);
+    }
+}
+
+#[test]
+fn many_hints_and_names_for_one_function_take_linear_time() {
+    // Handling the function anew for each entry would take minutes.
+    const ENTRIES: u32 = 400_000;
+    let entries = |entry: &[u8]| {
+        let mut bytes = Vec::new();
+        ENTRIES.encode(&mut bytes);
+        bytes.extend(std::iter::repeat_n(entry, ENTRIES as usize).flatten());
+        bytes
+    };
+    let mut names = vec![1];
+    entries(&[0, 1, b'x']).as_slice().encode(&mut names);
+    let before = Instant::now();
+    assert!(fuzz::check(&with_custom("name", names)));
+    assert!(fuzz::check(&with_custom(
+        "metadata.code.branch_hint",
+        entries(&[0, 1, 0, 1, 1])
+    )));
+    assert!(
+        before.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        before.elapsed()
+    );
+}
+
+#[test]
+fn text_is_not_a_module() {
+    let error = rewrite(b"(module)", GUEST_FEATURES).expect_err("an error");
+    assert!(
+        matches!(error, RewriteError::Invalid { offset: 0, .. }),
+        "{error:?}"
+    );
+    assert!(
+        error
+            .to_string()
+            .starts_with("invalid module: magic header not detected"),
+        "{error}"
+    );
+}

@@ -1,0 +1,753 @@
+//! Domains are stopped whatever their threads are doing, through the C ABI alone.
+
+use lindshim::ffi::types::*;
+use lindshim::ffi::*;
+use std::collections::HashMap;
+use std::ffi::CStr;
+use std::os::raw::c_char;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock};
+use std::time::Duration;
+
+/// What the callbacks saw, by the domain's user word.
+#[derive(Default)]
+struct Seen {
+    ends: HashMap<u64, Vec<(u32, u32, String, String)>>,
+    reports: HashMap<u64, Vec<Vec<Thread>>>,
+    totals: HashMap<u64, u64>,
+    marks: HashMap<u64, u64>,
+}
+
+static SEEN: OnceLock<(Mutex<Seen>, Condvar)> = OnceLock::new();
+static USERS: AtomicU64 = AtomicU64::new(1);
+
+fn seen() -> MutexGuard<'static, Seen> {
+    SEEN.get_or_init(Default::default).0.lock().unwrap()
+}
+
+fn wait_until<T>(mut check: impl FnMut(&Seen) -> Option<T>) -> T {
+    let (_, changed) = SEEN.get_or_init(Default::default);
+    let mut guard = seen();
+    loop {
+        if let Some(value) = check(&guard) {
+            return value;
+        }
+        let (next, timeout) = changed
+            .wait_timeout(guard, Duration::from_secs(30))
+            .unwrap();
+        assert!(!timeout.timed_out(), "nothing happened for 30 seconds");
+        guard = next;
+    }
+}
+
+fn change(f: impl FnOnce(&mut Seen)) {
+    f(&mut seen());
+    SEEN.get_or_init(Default::default).1.notify_all();
+}
+
+const MARK: u32 = 1;
+const BLOCK: u32 = 2;
+const SPAWN: u32 = 3;
+const EXIT: u32 = 4;
+const QUIT: u32 = 5;
+const ADD: u32 = 6;
+const FAIL: u32 = 7;
+
+unsafe extern "C" fn host_call(call: *mut Call) -> i32 {
+    unsafe {
+        let call = &mut *call;
+        match call.import {
+            MARK => change(|seen| *seen.marks.entry(call.user).or_default() += 1),
+            BLOCK => {
+                let mut fd = -1;
+                assert_eq!(
+                    lindshim_domain_cancel_fd(call.domain, &mut fd, std::ptr::null_mut()),
+                    LINDSHIM_OK
+                );
+                change(|seen| *seen.marks.entry(call.user).or_default() += 1);
+                let mut poll = libc::pollfd {
+                    fd,
+                    events: libc::POLLIN,
+                    revents: 0,
+                };
+                while libc::poll(&mut poll, 1, -1) != 1 {}
+            }
+            SPAWN => {
+                let mut tid = 0;
+                let status = lindshim_thread_spawn(
+                    call.domain,
+                    *call.args as u32,
+                    &mut tid,
+                    std::ptr::null_mut(),
+                );
+                *call.args = if status == LINDSHIM_OK {
+                    tid.into()
+                } else {
+                    -(status as i64) as u64
+                };
+            }
+            EXIT => {
+                lindshim_domain_stop(call.domain, std::ptr::null_mut());
+            }
+            QUIT => return LINDSHIM_QUIT,
+            ADD => *call.args = (*call.args).wrapping_add(*call.args.add(2)),
+            FAIL => return LINDSHIM_TRAP,
+            _ => unreachable!(),
+        }
+        LINDSHIM_CONTINUE
+    }
+}
+
+unsafe fn text(at: *const c_char, bytes: u64) -> String {
+    if at.is_null() {
+        return String::new();
+    }
+    let bytes = unsafe { std::slice::from_raw_parts(at.cast::<u8>(), bytes as usize) };
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+unsafe extern "C" fn thread_end(end: *const ThreadEnd) {
+    unsafe {
+        let end = &*end;
+        let entry = (
+            end.tid,
+            end.outcome,
+            text(end.message, end.message_bytes),
+            text(end.backtrace, end.backtrace_bytes),
+        );
+        // The first thread's end is the program's end, as for WASI.
+        if end.main == 1 || end.outcome == LINDSHIM_END_TRAPPED {
+            lindshim_domain_stop(end.domain, std::ptr::null_mut());
+        }
+        change(|seen| seen.ends.entry(end.user).or_default().push(entry));
+    }
+}
+
+unsafe extern "C" fn quiescent(report: *const Report) {
+    unsafe {
+        let report = &*report;
+        let threads =
+            std::slice::from_raw_parts(report.threads, report.thread_count as usize).to_vec();
+        change(|seen| {
+            seen.totals.insert(report.user, report.threads_total);
+            seen.reports.entry(report.user).or_default().push(threads);
+        });
+    }
+}
+
+struct Host {
+    engine: u64,
+}
+
+fn import(name: &'static str, params: &'static str, results: &'static str, id: u32) -> Import {
+    let at = |text: &'static str| (text.as_ptr().cast::<c_char>(), text.len() as u64);
+    let ((module, module_bytes), (name, name_bytes)) = (at("host"), at(name));
+    let ((params, params_bytes), (results, results_bytes)) = (at(params), at(results));
+    Import {
+        module,
+        module_bytes,
+        name,
+        name_bytes,
+        params,
+        params_bytes,
+        results,
+        results_bytes,
+        id,
+        reserved: 0,
+    }
+}
+
+fn check(status: i32, err: &ErrorText) {
+    assert_eq!(status, LINDSHIM_OK, "{}", message(err));
+}
+
+fn message(err: &ErrorText) -> String {
+    let bytes: Vec<u8> = err.text[..err.len as usize]
+        .iter()
+        .map(|c| *c as u8)
+        .collect();
+    String::from_utf8(bytes).unwrap()
+}
+
+fn no_error() -> ErrorText {
+    ErrorText {
+        len: 0,
+        text: [0; LINDSHIM_ERROR_TEXT],
+    }
+}
+
+impl Host {
+    fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    fn with(change: impl FnOnce(&mut EngineConfig)) -> Self {
+        let mut config = EngineConfig {
+            struct_size: size_of::<EngineConfig>() as u32,
+            abi_version: LINDSHIM_ABI_VERSION,
+            max_threads: 0,
+            max_idle_threads: 0,
+            stack_bytes: 0,
+            wasm_stack_bytes: 0,
+            cache_dir: std::ptr::null(),
+            cache_dir_bytes: 0,
+            host_call: Some(host_call),
+            thread_end: Some(thread_end),
+            quiescent: Some(quiescent),
+        };
+        change(&mut config);
+        let (mut engine, mut err) = (0, no_error());
+        let imports = [
+            import("mark", "", "", MARK),
+            import("block", "", "", BLOCK),
+            import("spawn", "i", "i", SPAWN),
+            import("exit", "", "", EXIT),
+            import("quit", "", "", QUIT),
+            import("add", "II", "I", ADD),
+            import("fail", "", "", FAIL),
+        ];
+        unsafe {
+            check(lindshim_engine_new(&config, &mut engine, &mut err), &err);
+            check(
+                lindshim_engine_define(engine, imports.as_ptr(), imports.len() as u64, &mut err),
+                &err,
+            );
+        }
+        Host { engine }
+    }
+
+    fn try_load(&self, wat: &str) -> Result<u64, (i32, String)> {
+        let (mut module, mut err) = (0, no_error());
+        let status = unsafe {
+            lindshim_module_load(
+                self.engine,
+                wat.as_ptr(),
+                wat.len() as u64,
+                &mut module,
+                &mut err,
+            )
+        };
+        if status == LINDSHIM_OK {
+            Ok(module)
+        } else {
+            Err((status, message(&err)))
+        }
+    }
+
+    fn load(&self, wat: &str) -> u64 {
+        self.try_load(wat).unwrap()
+    }
+
+    fn domain(&self, module: u64) -> (u64, u64) {
+        self.try_domain(module, 0, 0).unwrap()
+    }
+
+    fn try_domain(
+        &self,
+        module: u64,
+        bytes: u64,
+        threads: u64,
+    ) -> Result<(u64, u64), (i32, String)> {
+        let user = USERS.fetch_add(1, Ordering::SeqCst);
+        let config = DomainConfig {
+            struct_size: size_of::<DomainConfig>() as u32,
+            reserved: 0,
+            user,
+            max_memory_bytes: bytes,
+            max_threads: threads,
+        };
+        let (mut domain, mut err) = (0, no_error());
+        match unsafe { lindshim_domain_new(module, &config, &mut domain, &mut err) } {
+            LINDSHIM_OK => Ok((domain, user)),
+            status => Err((status, message(&err))),
+        }
+    }
+
+    fn start(&self, domain: u64) {
+        let mut err = no_error();
+        let name = "_start";
+        unsafe {
+            check(
+                lindshim_domain_start(domain, name.as_ptr().cast(), name.len() as u64, &mut err),
+                &err,
+            );
+        }
+    }
+
+    fn finish(self, domains: &[u64], modules: &[u64]) {
+        let mut err = no_error();
+        unsafe {
+            for domain in domains {
+                check(lindshim_domain_delete(*domain, &mut err), &err);
+            }
+            for module in modules {
+                check(lindshim_module_delete(*module, &mut err), &err);
+            }
+            check(lindshim_engine_delete(self.engine, &mut err), &err);
+        }
+    }
+}
+
+fn marks(user: u64, n: u64) {
+    wait_until(|seen| (seen.marks.get(&user).copied().unwrap_or(0) >= n).then_some(()));
+}
+
+fn report(user: u64) -> Vec<Thread> {
+    wait_until(|seen| {
+        let reports = seen.reports.get(&user)?;
+        assert_eq!(reports.len(), 1, "one report for a domain");
+        Some(reports[0].clone())
+    })
+}
+
+fn stop(domain: u64) {
+    assert_eq!(
+        unsafe { lindshim_domain_stop(domain, std::ptr::null_mut()) },
+        LINDSHIM_OK
+    );
+}
+
+const MEMORY: &str = r#"(memory (export "memory") (import "env" "memory") 1 4 shared)"#;
+
+/// A main thread that starts `n` others, each of which does `body`, and then does `main`.
+fn crowd(n: u32, body: &str, main: &str) -> String {
+    format!(
+        r#"(module {MEMORY}
+          (import "host" "mark" (func $mark))
+          (import "host" "block" (func $block))
+          (import "host" "exit" (func $exit))
+          (import "host" "spawn" (func $spawn (param i32) (result i32)))
+          (func $spin (loop $l br $l))
+          (func (export "wasi_thread_start") (param i32 i32) {body})
+          (func (export "_start") (local i32)
+            (loop $l
+              (if (i32.lt_s (call $spawn (local.get 0)) (i32.const 1)) (then unreachable))
+              (local.set 0 (i32.add (local.get 0) (i32.const 1)))
+              (br_if $l (i32.lt_u (local.get 0) (i32.const {n}))))
+            {main}))"#
+    )
+}
+
+const WAIT32: &str = "(drop (memory.atomic.wait32 (i32.const 64) (i32.const 0) (i64.const -1)))";
+const WAIT64: &str =
+    "(drop (memory.atomic.wait64 offset=8 (i32.const 64) (i64.const 0) (i64.const 3600000000000)))";
+
+#[test]
+fn a_stop_ends_threads_whatever_they_do() {
+    let host = Host::new();
+    let (mut domains, mut modules) = (vec![], vec![]);
+    for (body, state) in [
+        ("call $mark call $spin", LINDSHIM_AT_GUEST),
+        ("call $block", LINDSHIM_AT_HOST_CALL),
+    ] {
+        let module = host.load(&crowd(4, body, "call $mark call $spin"));
+        let (domain, user) = host.domain(module);
+        host.start(domain);
+        marks(user, 5);
+        stop(domain);
+        let threads = report(user);
+        assert_eq!(threads.len(), 5);
+        for thread in &threads {
+            assert_ne!(thread.left_ns, 0);
+            assert_eq!(thread.outcome, LINDSHIM_END_STOPPED, "{thread:?}");
+            if thread.tid != 1 && state == LINDSHIM_AT_HOST_CALL {
+                assert_eq!((thread.state, thread.import), (state, BLOCK));
+            }
+        }
+        domains.push(domain);
+        modules.push(module);
+    }
+    host.finish(&domains, &modules);
+}
+
+#[test]
+fn a_stop_ends_atomic_waits() {
+    let host = Host::new();
+    let (mut domains, mut modules) = (vec![], vec![]);
+    for wait in [WAIT32, WAIT64] {
+        let module = host.load(&crowd(
+            4,
+            &format!("call $mark {wait}"),
+            "call $mark call $block",
+        ));
+        let (domain, user) = host.domain(module);
+        host.start(domain);
+        marks(user, 6);
+        stop(domain);
+        for thread in report(user) {
+            assert_eq!(thread.outcome, LINDSHIM_END_STOPPED, "{thread:?}");
+            if thread.state == LINDSHIM_AT_ATOMIC_WAIT {
+                assert_eq!(thread.address, if wait == WAIT32 { 64 } else { 72 });
+            }
+        }
+        domains.push(domain);
+        modules.push(module);
+    }
+    host.finish(&domains, &modules);
+}
+
+/// The races of a stop with threads on their way in, out, and through the epoch callbacks of others' stops.
+#[test]
+fn a_stop_at_any_moment_ends_the_domain() {
+    let host = Host::new();
+    let bodies = [
+        "call $spin",
+        WAIT32,
+        WAIT64,
+        "call $block",
+        "(drop (call $spawn (i32.const 0)))",
+        "",
+    ];
+    let modules: Vec<_> = bodies
+        .iter()
+        .map(|body| host.load(&crowd(3, body, "call $mark call $spin")))
+        .collect();
+    for round in 0..600_usize {
+        let batch: Vec<_> = (0..4)
+            .map(|k| {
+                let (domain, user) = host.domain(modules[(round + k) % modules.len()]);
+                host.start(domain);
+                (domain, user)
+            })
+            .collect();
+        if round % 3 == 0 {
+            marks(batch[0].1, 1);
+        }
+        for (domain, _) in &batch {
+            stop(*domain);
+            for _ in 0..round % 50 {
+                std::hint::spin_loop();
+            }
+        }
+        for (domain, user) in batch {
+            // Each thread was told of once: by its end, or by the report, also one that left just as the stop began.
+            let threads = report(user);
+            let stopped = threads
+                .iter()
+                .filter(|thread| thread.outcome == LINDSHIM_END_STOPPED)
+                .count() as u64;
+            let (ended, total) = {
+                let seen = seen();
+                let ended = seen.ends.get(&user).map_or(0, Vec::len) as u64;
+                (ended, seen.totals[&user])
+            };
+            assert_eq!(stopped + ended, total, "{threads:?}");
+            assert_eq!(
+                unsafe { lindshim_domain_delete(domain, std::ptr::null_mut()) },
+                LINDSHIM_OK
+            );
+        }
+    }
+    host.finish(&[], &modules);
+}
+
+/// Threads that were sent through the epoch callback by another domain's stop, and re-armed, still see their own.
+#[test]
+fn a_stop_reaches_threads_that_survived_others_stops() {
+    let host = Host::new();
+    let module = host.load(&crowd(1, "call $mark call $spin", "call $mark call $spin"));
+    let (long, long_user) = host.domain(module);
+    host.start(long);
+    marks(long_user, 2);
+    for _ in 0..300 {
+        let (domain, user) = host.domain(module);
+        host.start(domain);
+        stop(domain);
+        report(user);
+        assert_eq!(
+            unsafe { lindshim_domain_delete(domain, std::ptr::null_mut()) },
+            LINDSHIM_OK
+        );
+    }
+    stop(long);
+    assert_eq!(report(long_user).len(), 2);
+    host.finish(&[long], &[module]);
+}
+
+#[test]
+fn a_thread_that_stops_its_own_domain_does_not_wait_for_itself() {
+    let host = Host::new();
+    let module = host.load(&crowd(3, WAIT32, "call $exit unreachable"));
+    let (domain, user) = host.domain(module);
+    host.start(domain);
+    let threads = report(user);
+    assert_eq!(threads.len(), 4);
+    assert!(
+        threads
+            .iter()
+            .all(|thread| thread.outcome == LINDSHIM_END_STOPPED),
+        "{threads:?}"
+    );
+    assert!(
+        !seen().ends.contains_key(&user),
+        "of threads that are stopped the report tells, and it alone"
+    );
+    host.finish(&[domain], &[module]);
+}
+
+#[test]
+fn a_trap_tells_its_kind_and_where() {
+    let host = Host::new();
+    let module = host.load(
+        r#"(module $traps (func $inner unreachable) (func $outer call $inner) (func (export "_start") call $outer))"#,
+    );
+    let (domain, user) = host.domain(module);
+    host.start(domain);
+    let threads = report(user);
+    let ends = seen().ends.get(&user).cloned().unwrap();
+    let (tid, outcome, message, backtrace) = &ends[0];
+    assert_eq!((*tid, *outcome), (1, LINDSHIM_END_TRAPPED));
+    assert!(message.contains("unreachable"), "{message}");
+    let at = |name: &str| {
+        backtrace
+            .find(name)
+            .unwrap_or_else(|| panic!("{name} in {backtrace}"))
+    };
+    assert!(at("inner") < at("outer"), "{backtrace}");
+    let function = unsafe { CStr::from_ptr(threads[0].function.as_ptr()) };
+    assert_eq!(function.to_str().unwrap(), "inner");
+    host.finish(&[domain], &[module]);
+}
+
+#[test]
+fn a_host_call_gets_and_answers_values() {
+    let host = Host::new();
+    let module = host.load(
+        r#"(module (import "host" "add" (func $add (param i64 i64) (result i64)))
+            (func (export "_start")
+              (if (i64.ne (call $add (i64.const 0x123456789abcdef) (i64.const -5)) (i64.const 0x123456789abcdea))
+                (then unreachable))))"#,
+    );
+    let (domain, user) = host.domain(module);
+    host.start(domain);
+    report(user);
+    assert_eq!(seen().ends[&user][0].1, LINDSHIM_END_RETURNED);
+    host.finish(&[domain], &[module]);
+}
+
+#[test]
+fn verdicts_end_one_thread_or_trap_it() {
+    let host = Host::new();
+    for (call, outcome) in [("quit", LINDSHIM_END_QUIT), ("fail", LINDSHIM_END_TRAPPED)] {
+        let module = host.load(&format!(
+            r#"(module (import "host" "{call}" (func $f)) (func (export "_start") call $f unreachable))"#
+        ));
+        let (domain, user) = host.domain(module);
+        host.start(domain);
+        report(user);
+        let end = seen().ends[&user][0].clone();
+        assert_eq!(end.1, outcome, "{end:?}");
+        if outcome == LINDSHIM_END_TRAPPED {
+            assert!(end.2.contains("host failed"), "{end:?}");
+        }
+        unsafe {
+            lindshim_domain_delete(domain, std::ptr::null_mut());
+            lindshim_module_delete(module, std::ptr::null_mut());
+        }
+    }
+    host.finish(&[], &[]);
+}
+
+#[test]
+fn limits_on_threads_are_told_and_leak_nothing() {
+    let host = Host::with(|config| config.max_threads = 3);
+    let module = host.load(&format!(
+        r#"(module {MEMORY} (import "host" "spawn" (func $spawn (param i32) (result i32)))
+          (import "host" "block" (func $block))
+          (func (export "wasi_thread_start") (param i32 i32) call $block)
+          (func (export "_start")
+            (if (i32.ne (call $spawn (i32.const 0)) (i32.const 2)) (then unreachable))
+            (if (i32.ne (call $spawn (i32.const 0)) (i32.const -{LINDSHIM_ERR_LIMIT})) (then unreachable))))"#
+    ));
+    let (domain, user) = host.try_domain(module, 0, 2).unwrap();
+    host.start(domain);
+    report(user);
+    let ends = seen().ends[&user].clone();
+    assert!(
+        ends.iter()
+            .any(|end| end.0 == 1 && end.1 == LINDSHIM_END_RETURNED),
+        "{ends:?}"
+    );
+    host.finish(&[domain], &[module]);
+}
+
+#[test]
+fn bad_modules_are_clear_errors() {
+    let host = Host::new();
+    for (wat, status, words) in [
+        ("", LINDSHIM_ERR_MODULE, "empty"),
+        ("(module (func (result i32)))", LINDSHIM_ERR_MODULE, ""),
+        ("(modul", LINDSHIM_ERR_MODULE, "text"),
+        ("\0asm\x01\0\0\0\x07", LINDSHIM_ERR_MODULE, ""),
+        (
+            r#"(module (import "host" "nope" (func)))"#,
+            LINDSHIM_ERR_IMPORT,
+            "host.nope",
+        ),
+        (
+            r#"(module (import "host" "mark" (func (param i32))))"#,
+            LINDSHIM_ERR_IMPORT,
+            "(i32) -> ()",
+        ),
+        (
+            r#"(module (import "env" "g" (global i32)))"#,
+            LINDSHIM_ERR_IMPORT,
+            "env.g",
+        ),
+        (
+            r#"(module (import "env" "m" (memory 1)))"#,
+            LINDSHIM_ERR_IMPORT,
+            "not shared",
+        ),
+        (
+            r#"(module (import "lindshim" "x" (func)))"#,
+            LINDSHIM_ERR_MODULE,
+            "lindshim",
+        ),
+        (
+            r#"(module (func (export "wasi_thread_start")))"#,
+            LINDSHIM_ERR_EXPORT,
+            "(i32, i32) -> ()",
+        ),
+    ] {
+        let (got, text) = host.try_load(wat).unwrap_err();
+        assert_eq!(got, status, "{wat}: {text}");
+        assert!(text.contains(words), "{wat}: {text}");
+    }
+    host.finish(&[], &[]);
+}
+
+#[test]
+fn a_memory_over_the_limit_is_refused() {
+    let host = Host::new();
+    let shared = host.load(&format!(r#"(module {MEMORY} (func (export "_start")))"#));
+    let own = host.load(r#"(module (memory 3) (func (export "_start")))"#);
+    let (status, text) = host.try_domain(shared, 65535, 0).unwrap_err();
+    assert_eq!(status, LINDSHIM_ERR_MEMORY, "{text}");
+    let (status, text) = host.try_domain(own, 2 * 65536, 0).unwrap_err();
+    assert_eq!(status, LINDSHIM_ERR_MEMORY, "{text}");
+    // Within the limit it starts, and grows up to it and no further.
+    let grows = host.load(&format!(
+        r#"(module {MEMORY} (func (export "_start")
+             (if (i32.ne (memory.grow (i32.const 1)) (i32.const 1)) (then unreachable))
+             (if (i32.ne (memory.grow (i32.const 1)) (i32.const -1)) (then unreachable))))"#
+    ));
+    let (domain, user) = host.try_domain(grows, 2 * 65536, 0).unwrap();
+    host.start(domain);
+    report(user);
+    assert_eq!(seen().ends[&user][0].1, LINDSHIM_END_RETURNED);
+    host.finish(&[domain], &[shared, own, grows]);
+}
+
+#[test]
+fn a_domain_in_use_cannot_be_deleted_and_a_deleted_one_not_used() {
+    let host = Host::new();
+    let module = host.load(&crowd(1, "call $block", "call $block"));
+    let (domain, user) = host.domain(module);
+    host.start(domain);
+    marks(user, 2);
+    let null = std::ptr::null_mut();
+    unsafe {
+        assert_eq!(lindshim_domain_delete(domain, null), LINDSHIM_ERR_BUSY);
+        assert_eq!(lindshim_engine_delete(host.engine, null), LINDSHIM_ERR_BUSY);
+    }
+    stop(domain);
+    report(user);
+    unsafe {
+        assert_eq!(lindshim_domain_delete(domain, null), LINDSHIM_OK);
+        assert_eq!(lindshim_domain_delete(domain, null), LINDSHIM_ERR_HANDLE);
+        assert_eq!(lindshim_domain_stop(domain, null), LINDSHIM_ERR_HANDLE);
+        assert_eq!(lindshim_domain_stop(module, null), LINDSHIM_ERR_HANDLE);
+        assert_eq!(lindshim_domain_delete(0, null), LINDSHIM_OK);
+    }
+    let (never, _) = host.domain(module);
+    host.finish(&[never], &[module]);
+}
+
+#[test]
+fn a_domain_stopped_before_its_start_never_runs() {
+    let host = Host::new();
+    let module = host.load(&crowd(1, "", "unreachable"));
+    let (domain, user) = host.domain(module);
+    stop(domain);
+    assert!(report(user).is_empty());
+    let name = "_start";
+    assert_eq!(
+        unsafe {
+            lindshim_domain_start(
+                domain,
+                name.as_ptr().cast(),
+                name.len() as u64,
+                std::ptr::null_mut(),
+            )
+        },
+        LINDSHIM_ERR_CLOSED
+    );
+    host.finish(&[domain], &[module]);
+}
+
+/// The memory instructions that move much are interrupted too.
+#[test]
+fn a_stop_interrupts_a_long_memory_fill() {
+    let host = Host::new();
+    let module = host.load(
+        r#"(module (import "host" "mark" (func $mark)) (memory (export "memory") 16384)
+            (func (export "_start")
+              call $mark
+              (loop $l (memory.fill (i32.const 0) (i32.const 1) (i32.const 0x40000000)) (br $l))))"#,
+    );
+    let (domain, user) = host.domain(module);
+    host.start(domain);
+    marks(user, 1);
+    stop(domain);
+    assert_eq!(report(user).len(), 1);
+    host.finish(&[domain], &[module]);
+}
+
+/// A thread that is asleep in a wait is counted out without being waited for: the report comes within the stop itself.
+#[test]
+fn a_stop_of_sleeping_threads_is_over_when_it_returns() {
+    let host = Host::new();
+    let module = host.load(&crowd(
+        3,
+        &format!("call $mark {WAIT32}"),
+        &format!("call $mark {WAIT64}"),
+    ));
+    for _ in 0..100 {
+        let (domain, user) = host.domain(module);
+        host.start(domain);
+        marks(user, 4);
+        // All four are on their way; when all are parked, and only then, there is nothing to wait for.
+        loop {
+            let mut threads = [const { std::mem::MaybeUninit::<Thread>::uninit() }; 8];
+            let mut n = 0;
+            let null = std::ptr::null_mut();
+            let status = unsafe {
+                lindshim_domain_threads(domain, threads.as_mut_ptr().cast(), 8, &mut n, null)
+            };
+            assert_eq!((status, n), (LINDSHIM_OK, 4));
+            let waiting = threads[..4]
+                .iter()
+                .filter(
+                    |thread| unsafe { thread.assume_init_ref() }.state == LINDSHIM_AT_ATOMIC_WAIT,
+                )
+                .count();
+            if waiting == 4 {
+                break;
+            }
+            std::thread::yield_now();
+        }
+        std::thread::sleep(Duration::from_millis(1)); // from the mark to the queue; no result depends on it
+        stop(domain);
+        for thread in report(user) {
+            assert_eq!(thread.outcome, LINDSHIM_END_STOPPED);
+            assert_ne!(thread.left_ns, 0);
+        }
+        // What the threads have left of the domain is their own by now.
+        assert_eq!(
+            unsafe { lindshim_domain_delete(domain, std::ptr::null_mut()) },
+            LINDSHIM_OK
+        );
+    }
+    host.finish(&[], &[module]);
+}

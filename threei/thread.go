@@ -1,0 +1,84 @@
+package threei
+
+import (
+	"github.com/lindbridge/lindbridge/abi"
+	"github.com/lindbridge/lindbridge/internal/guestmem"
+)
+
+// Canceler is the cancel token of the domain that a thread belongs to.
+type Canceler interface {
+	// CancelFD is a descriptor that becomes readable, for good, when the domain begins to stop. It is polled beside
+	// whatever a call waits for, is never read, and belongs to the domain. The first call may create it: it then can
+	// fail with EMFILE or ENFILE.
+	CancelFD() (int, error)
+	// Stopping reports whether the domain has begun to stop. It neither blocks nor allocates.
+	Stopping() bool
+}
+
+// Thread is the host side of one guest thread: what a system call needs to know of its caller. It is owned by the OS
+// thread that runs the guest thread; no other touches it.
+type Thread struct {
+	// Cage is the cage that the thread belongs to. Immutable.
+	Cage abi.CageID
+	// TID is the thread's id within its cage, 1 for the first. Immutable.
+	TID int32
+	// Memory is the cage's linear memory. The personality refreshes it at each host call, since guests grow it.
+	Memory guestmem.Memory
+	// Cancel is the domain's cancel token. Immutable.
+	Cancel Canceler
+	// Native belongs to the layer that serves native calls: its state of the cage (*rawposix.Process). Immutable.
+	Native any
+	// Quit is set by a call that ends this thread alone, such as exit (60): the personality makes it so when the call is
+	// over. QuitStatus is the thread's status then.
+	Quit       bool
+	QuitStatus int32
+
+	scratch []byte
+	used    int
+	// full are blocks that Scratch outgrew: addresses in them are good until ScratchReset.
+	full [][]byte
+}
+
+// Args are the argument words of one system call and, for each that is a pointer, the cage whose memory it points
+// into. A pointer is an address of the host. See abi.CageRawPOSIX for pointers into memory of the runtime.
+type Args struct {
+	Val  [6]uint64
+	Cage [6]abi.CageID
+}
+
+// Scratch is n bytes of zeroed memory that stays at its address until ScratchReset: for structures that a translation
+// layer passes by pointer, with abi.CageRawPOSIX as the pointer's cage.
+func (t *Thread) Scratch(n int) []byte {
+	n = (n + 15) &^ 15
+	if t.used+n > len(t.scratch) {
+		t.full = append(t.full, t.scratch)
+		t.scratch, t.used = make([]byte, max(n, 2*len(t.scratch), 4096)), 0
+	}
+	b := t.scratch[t.used : t.used+n : t.used+n]
+	t.used += n
+	clear(b)
+	return b
+}
+
+// ScratchReset takes all scratch memory back, at the end of a host call.
+func (t *Thread) ScratchReset() {
+	t.used = 0
+	t.full = nil
+	if len(t.scratch) > 1<<20 {
+		t.scratch = nil
+	}
+}
+
+// Resolve checks a pointer argument: n bytes at the host address addr in the memory of cage. It is abi.EFAULT if
+// they do not lie there.
+func (t *Thread) Resolve(addr, n uint64, cage abi.CageID) ([]byte, abi.Errno) {
+	if cage == abi.CageRawPOSIX {
+		return guestmem.HostBytes(addr, n), 0
+	}
+	if cage == t.Cage {
+		if b, ok := t.Memory.BytesHost(addr, n); ok {
+			return b, 0
+		}
+	}
+	return nil, abi.EFAULT
+}
