@@ -201,7 +201,7 @@ func (rt *Runtime) Close(ctx context.Context) error {
 	for _, m := range modules {
 		errs = append(errs, m.Close())
 	}
-	errs = append(errs, rt.engine.Close(), rt.null.Close())
+	errs = append(errs, rt.engine.Close(), rt.sys.Close(), rt.null.Close()) // in this order: the shim reads what sys has
 	return errors.Join(errs...)
 }
 

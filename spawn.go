@@ -13,6 +13,7 @@ import (
 	"github.com/lindbridge/lindbridge/exitcoord"
 	"github.com/lindbridge/lindbridge/fdtables"
 	"github.com/lindbridge/lindbridge/rawposix"
+	"github.com/lindbridge/lindbridge/threei"
 	"github.com/lindbridge/lindbridge/wasip1"
 )
 
@@ -112,7 +113,7 @@ func (rt *Runtime) build(p Program) (_ *Cage, err error) {
 	c.exit = exitcoord.New(exitcoord.Config{
 		Cage: c.ID(), Stopper: (*stopper)(c), Steps: c.steps(), StopDeadline: grace, Observer: rt.observer,
 	})
-	if err := rt.sys.AddCage(c.ID(), c.exit); err != nil {
+	if err := rt.sys.AddCage(c.ID(), c.exit, threei.CageConfig{Native: c.proc, Cancel: (*canceler)(c)}); err != nil {
 		return nil, err
 	}
 	return c, nil

@@ -18,6 +18,15 @@ const (
 	CageThreeI   CageID = 999999
 )
 
+// IsPseudo reports whether id is a pseudo target of 3i: a call that names it acts on its caller's own cage.
+func (id CageID) IsPseudo() bool {
+	switch id {
+	case CageRawPOSIX, CageWasmtime, CageThreeI:
+		return true
+	}
+	return false
+}
+
 // IsReserved reports whether id is a flag or a pseudo target, which is never given to a cage.
 func (id CageID) IsReserved() bool {
 	switch id {

@@ -111,6 +111,12 @@ const (
 	CallRegisterHandler        Call = 1001
 	CallCopyDataBetweenCages   Call = 1002
 	CallCopyHandlerTableToCage Call = 1003
+	// CallGrateServe is lindbridge's own: a grate has registered what it serves, and waits until the cage that was
+	// stacked on it has ended.
+	CallGrateServe Call = 1004
+	// CallHarshCageExit tells a grate that a cage is ending: cage id, wait status. Lind gives it no number, so that this
+	// one is lindbridge's own.
+	CallHarshCageExit Call = 1005
 )
 
 var callNames = [...]string{
@@ -215,6 +221,8 @@ var callNames = [...]string{
 	CallRegisterHandler:        "register_handler",
 	CallCopyDataBetweenCages:   "copy_data_between_cages",
 	CallCopyHandlerTableToCage: "copy_handler_table_to_cage",
+	CallGrateServe:             "grate_serve",
+	CallHarshCageExit:          "harsh_cage_exit",
 }
 
 // String is the call's name as Linux has it, or "call N" for a number without one.

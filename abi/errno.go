@@ -151,6 +151,9 @@ const (
 	GrateErr int32 = -0x1FFF0003
 )
 
+// LindResult is code, ELindAPIAborted or ELindESRCH, as a call answers it: the i32 of that bit pattern, which is negative.
+func LindResult(code uint32) int64 { return int64(int32(code)) }
+
 // Error is the text that the C library has for e, with its name: "ENOENT: no such file or directory".
 func (e Errno) Error() string {
 	if name := unix.ErrnoName(unix.Errno(e)); name != "" {

@@ -9,7 +9,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/lindbridge/lindbridge/abi"
-	"github.com/lindbridge/lindbridge/internal/guestmem"
 	"github.com/lindbridge/lindbridge/threei"
 )
 
@@ -40,26 +39,10 @@ func (p *Process) putPath(b *pathBuf) { p.host.paths.Put(b) }
 
 // read copies the string at addr, once.
 func (b *pathBuf) read(t *threei.Thread, addr uint64, cage abi.CageID) abi.Errno {
-	if cage == abi.CageRawPOSIX {
-		if addr == 0 {
-			return abi.EFAULT
-		}
-		// Memory of the runtime, whose end is not known: only the string itself may be looked at.
-		for n := range unix.PathMax {
-			c := guestmem.HostBytes(addr+uint64(n), 1)[0]
-			b.b[n] = c
-			if c == 0 {
-				b.n = n
-				return 0
-			}
-		}
-		return abi.ENAMETOOLONG
-	}
-	if cage != t.Cage || !t.Memory.ContainsHost(addr, 1) {
+	src, e := t.ResolveMost(addr, unix.PathMax, cage)
+	if e != 0 || len(src) == 0 {
 		return abi.EFAULT
 	}
-	left := t.Memory.Size() - (addr - uint64(t.Memory.Base()))
-	src, _ := t.Memory.BytesHost(addr, min(left, unix.PathMax))
 	copy(b.b[:], src)
 	n := bytes.IndexByte(b.b[:len(src)], 0)
 	switch {

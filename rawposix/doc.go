@@ -6,8 +6,8 @@
 //
 // # Invariants
 //
-//   - I1 Guest memory is touched only within the bounds that threei.Thread.Resolve checks. What a call decides on is
-//     copied once, and the copy is checked and used. Data goes between kernel and guest memory without a copy.
+//   - I1 Memory is touched only within the bounds that threei.Thread.Resolve checks, whosever it is. What a call decides on
+//     is copied once, and the copy is checked and used. Data goes between kernel and guest memory without a copy.
 //   - I2 A call that waits for another program does it in one ppoll together with the domain's cancel token, and answers
 //     EINTR once that fires (or how much it had moved by then). No lock is held meanwhile.
 //   - I3 The host's descriptor that a call uses stays open until the call is over, whoever closes the guest's.

@@ -94,6 +94,9 @@ func FuzzSyscall(f *testing.F) {
 			if n == abi.CallFallocate {
 				a.Val[2], a.Val[3] = a.Val[2]%(1<<20), a.Val[3]%(1<<20) // the host's disk is not what is tested
 			}
+			if n >= abi.CallRegisterHandler {
+				continue // 3i's own, which have errors of their own
+			}
 			if r := e.sys.Syscall(e.th, n, a); r < 0 && r < -4095 {
 				t.Fatalf("%v = %d, which is neither a result nor an errno", n, r)
 			}

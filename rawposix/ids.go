@@ -11,8 +11,15 @@ func getpid(t *threei.Thread, _ *threei.Args) int64 { return int64(of(t).cage) }
 // getppid is getppid(2): the id of the cage's parent.
 func getppid(t *threei.Thread, _ *threei.Args) int64 { return int64(of(t).parent.Load()) }
 
-// gettid is gettid(2): the thread's id within its cage. Unlike in Linux the first thread's is 1, not the cage's.
-func gettid(t *threei.Thread, _ *threei.Args) int64 { return int64(t.TID) }
+// gettid is gettid(2): the thread's id within its cage. Unlike in Linux the first thread's is 1, not the cage's. A grate
+// that asks for the cage that it serves gets the thread that it serves.
+func gettid(t *threei.Thread, _ *threei.Args) int64 {
+	subject := t.Subject()
+	if subject == nil {
+		return abi.ESRCH.Result()
+	}
+	return int64(subject.TID)
+}
 
 func getuid(t *threei.Thread, _ *threei.Args) int64 { return int64(of(t).ids[0]) }
 
@@ -22,9 +29,14 @@ func getgid(t *threei.Thread, _ *threei.Args) int64 { return int64(of(t).ids[2])
 
 func getegid(t *threei.Thread, _ *threei.Args) int64 { return int64(of(t).ids[3]) }
 
-// exit is _exit(2), the raw system call: the end of one thread. It answers 0; the thread must not return to its guest.
+// exit is _exit(2), the raw system call: the end of one thread. It answers 0; the thread must not return to its guest. A
+// grate that passes it on ends the thread that it serves; of another cage it can end none.
 func exit(t *threei.Thread, a *threei.Args) int64 {
-	of(t).hooks.ExitThread(t, int32(a.Val[0]))
+	subject := t.Subject()
+	if subject == nil {
+		return abi.ESRCH.Result()
+	}
+	of(t).hooks.ExitThread(subject, int32(a.Val[0]))
 	return 0
 }
 

@@ -96,9 +96,9 @@ func (p *Process) Close() error {
 	return errors.Join(errs...)
 }
 
-// of is the process that t belongs to.
+// of is the process that t's call acts on: that of its own cage, or of the one that it makes the call for.
 //
-// Invariant: the runtime puts a *Process into Native before the thread's first call.
+// Invariant: the runtime puts a *Process into Native before the thread's first call, and into the CageConfig of each cage.
 func of(t *threei.Thread) *Process { return t.Native.(*Process) }
 
 // statusOf is the guest-visible status flags of f in this process.

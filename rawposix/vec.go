@@ -25,8 +25,8 @@ type iovec struct{ base, len uint64 }
 type vector [iovMax]iovec
 
 // buffers copies the count entries of an iovec array at addr to dst and checks the copies. Each buffer has to lie in the
-// memory that the array lies in; buffers named by the runtime itself were checked by who named them. Empty ones are
-// left out, and what is beyond maxTransfer bytes in all.
+// memory that the array lies in; where that is the runtime's, see threei.Thread.ResolveInner. Empty ones are left out, and
+// what is beyond maxTransfer bytes in all.
 //
 // Preconditions:
 // count <= len(dst).
@@ -47,8 +47,8 @@ func buffers(t *threei.Thread, dst []iovec, addr, count uint64, cage abi.CageID)
 		if v.len == 0 {
 			continue
 		}
-		if cage != abi.CageRawPOSIX && !t.Memory.ContainsHost(v.base, v.len) {
-			return nil, abi.EFAULT
+		if _, e := t.ResolveInner(v.base, v.len, cage); e != 0 {
+			return nil, e
 		}
 		v.len = min(v.len, left)
 		if v.len == 0 {

@@ -36,6 +36,8 @@ func TestResolve_ChecksWhosePointerItIs(t *testing.T) {
 	page := make([]byte, 64)
 	base := guestmem.AddrOf(page)
 	th := &threei.Thread{Cage: 7, Memory: guestmem.New(uintptr(base), 64)}
+	outgrown := th.Scratch(16)
+	scratch := th.Scratch(8192)
 	for _, c := range []struct {
 		name   string
 		addr   uint64
@@ -52,7 +54,10 @@ func TestResolve_ChecksWhosePointerItIs(t *testing.T) {
 		{"before it", base - 1, 1, 7, 0, abi.EFAULT},
 		{"a length that wraps", base + 1, 1<<64 - 1, 7, 0, abi.EFAULT},
 		{"another cage's", base, 1, 8, 0, abi.EFAULT},
-		{"the runtime's own", base + 8, 8, abi.CageRawPOSIX, 8, 0},
+		{"scratch", guestmem.AddrOf(scratch), 64, abi.CageRawPOSIX, 64, 0},
+		{"scratch that was outgrown", guestmem.AddrOf(outgrown), 16, abi.CageRawPOSIX, 16, 0},
+		{"past the end of scratch", guestmem.AddrOf(scratch) + 8192, 16, abi.CageRawPOSIX, 0, abi.EFAULT},
+		{"other memory of the runtime", base + 8, 8, abi.CageRawPOSIX, 0, abi.EFAULT},
 		{"null", 0, 1, 7, 0, abi.EFAULT},
 	} {
 		b, errno := th.Resolve(c.addr, c.n, c.cage)
@@ -96,10 +101,10 @@ func TestScratch_StaysWhereItIs(t *testing.T) {
 func TestHarshCageExit_FirstCauseWins(t *testing.T) {
 	s := threei.NewSystem()
 	exit := exitcoord.New(exitcoord.Config{Cage: 7})
-	if err := s.AddCage(7, exit); err != nil {
+	if err := s.AddCage(7, exit, threei.CageConfig{}); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.AddCage(7, exitcoord.New(exitcoord.Config{Cage: 7})); !errors.Is(err, threei.ErrCageExists) {
+	if err := s.AddCage(7, exitcoord.New(exitcoord.Config{Cage: 7}), threei.CageConfig{}); !errors.Is(err, threei.ErrCageExists) {
 		t.Errorf("a second cage 7: %v", err)
 	}
 	found, err := s.Exit(7)

@@ -24,14 +24,21 @@ type Thread struct {
 	TID int32
 	// Memory is the cage's linear memory. The personality refreshes it at each host call, since guests grow it.
 	Memory guestmem.Memory
-	// Cancel is the domain's cancel token. Immutable.
+	// Cancel is the domain's cancel token. While a call uses other cages it is joined with theirs.
 	Cancel Canceler
-	// Native belongs to the layer that serves native calls: its state of the cage (*rawposix.Process). Immutable.
+	// Native belongs to the layer that serves native calls: its state of the cage (*rawposix.Process). While a call acts
+	// on another cage, it is that one's.
 	Native any
+	// Caller is the thread that this one serves at the moment: it made the call that a worker of a grate carries out, on
+	// the same OS thread, and does nothing until that is over. It is nil for a thread that serves nobody. The bridge's
+	// handler sets it at each host call of a worker.
+	Caller *Thread
 	// Quit is set by a call that ends this thread alone, such as exit (60): the personality makes it so when the call is
 	// over. QuitStatus is the thread's status then.
 	Quit       bool
 	QuitStatus int32
+
+	far
 
 	scratch []byte
 	used    int
@@ -67,18 +74,4 @@ func (t *Thread) ScratchReset() {
 	if len(t.scratch) > 1<<20 {
 		t.scratch = nil
 	}
-}
-
-// Resolve checks a pointer argument: n bytes at the host address addr in the memory of cage. It is abi.EFAULT if
-// they do not lie there.
-func (t *Thread) Resolve(addr, n uint64, cage abi.CageID) ([]byte, abi.Errno) {
-	if cage == abi.CageRawPOSIX {
-		return guestmem.HostBytes(addr, n), 0
-	}
-	if cage == t.Cage {
-		if b, ok := t.Memory.BytesHost(addr, n); ok {
-			return b, 0
-		}
-	}
-	return nil, abi.EFAULT
 }
