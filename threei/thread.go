@@ -33,6 +33,8 @@ type Thread struct {
 	Quit       bool
 	QuitStatus int32
 
+	waiting waiting
+
 	scratch []byte
 	used    int
 	// full are blocks that Scratch outgrew: addresses in them are good until ScratchReset.
