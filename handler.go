@@ -22,7 +22,17 @@ func (h *handler) HostCall(call *bridge.Call) bridge.Verdict {
 		call.SetThreadData(t)
 	}
 	t.Memory = call.Memory()
+	resumed := call.Resumed()
+	t.BeginHostCall(resumed != bridge.ResumedRefused, resumed != bridge.NotResumed)
 	result, verdict := h.wasi.Call(t, c.env, call.Import(), call)
+	if fds, timeout, parked := t.Parked(); parked {
+		var wait [threei.MaxWait]bridge.WaitFD
+		for i, fd := range fds {
+			wait[i] = bridge.WaitFD{FD: fd.FD, Events: uint32(uint16(fd.Events))}
+		}
+		call.Wait(wait[:len(fds)], timeout)
+		return bridge.WaitThread
+	}
 	call.SetResult(result)
 	if t.Quit {
 		return bridge.QuitThread

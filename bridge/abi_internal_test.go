@@ -15,6 +15,7 @@ const header = "../rust-shim/include/lindshim.h"
 // mirroredTypes are the structures of abi_unsafe.go by the header's names.
 var mirroredTypes = map[string]reflect.Type{
 	"lindshim_error_t":         reflect.TypeFor[errorABI](),
+	"lindshim_wait_fd_t":       reflect.TypeFor[waitFDABI](),
 	"lindshim_call_t":          reflect.TypeFor[callABI](),
 	"lindshim_thread_end_t":    reflect.TypeFor[threadEndABI](),
 	"lindshim_thread_t":        reflect.TypeFor[threadABI](),
@@ -50,6 +51,14 @@ var mirroredConstants = map[string]int64{
 	"LINDSHIM_CONTINUE": int64(Continue),
 	"LINDSHIM_QUIT":     int64(QuitThread),
 	"LINDSHIM_TRAP":     int64(TrapThread),
+	"LINDSHIM_WAIT":     int64(WaitThread),
+
+	"LINDSHIM_RESUMED_NOT":       int64(NotResumed),
+	"LINDSHIM_RESUMED_READY":     int64(ResumedReady),
+	"LINDSHIM_RESUMED_TIMED_OUT": int64(ResumedTimedOut),
+	"LINDSHIM_RESUMED_REFUSED":   int64(ResumedRefused),
+
+	"LINDSHIM_MAX_WAIT": MaxWait,
 
 	"LINDSHIM_END_RETURNED":     int64(EndReturned),
 	"LINDSHIM_END_QUIT":         int64(EndQuit),

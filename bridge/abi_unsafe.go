@@ -10,7 +10,7 @@ import "unsafe"
 var _ = [1]struct{}{}[8-unsafe.Sizeof(uintptr(0))]
 
 // abiVersion is the version of the C ABI that this package was written for.
-const abiVersion = 1
+const abiVersion = 2
 
 // What a function of the shim answers.
 const (
@@ -29,6 +29,17 @@ const (
 	statusPanic   int32 = 12
 	statusABI     int32 = 13
 )
+
+// How a host call is made: for the first time, or again after a wait.
+const (
+	resumedNot      uint32 = 0
+	resumedReady    uint32 = 1
+	resumedTimedOut uint32 = 2
+	resumedRefused  uint32 = 3
+)
+
+// maxWait is how many descriptors a host call can have the shim wait for.
+const maxWait = 8
 
 // Selectors of lindshim_struct_size.
 const (
@@ -68,6 +79,16 @@ type callABI struct {
 	args        unsafe.Pointer // uint64_t *
 	memory      unsafe.Pointer // uint8_t *
 	memoryBytes uint64
+	wait        unsafe.Pointer // lindshim_wait_fd_t *, room for maxWait
+	waitCount   uint32
+	resumed     uint32
+	timeoutNs   int64
+}
+
+// waitFDABI is lindshim_wait_fd_t.
+type waitFDABI struct {
+	fd     int32
+	events uint32
 }
 
 // threadEndABI is lindshim_thread_end_t. Valid during the callback.

@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"time"
 	"unsafe"
 
 	"github.com/lindbridge/lindbridge/internal/guestmem"
@@ -54,6 +55,34 @@ func (c *Call) Arg32(i uint) uint32 { return uint32(c.Arg(i)) }
 // SetResult sets the call's result; an i32 or f32 is its low 32 bits. Arguments share its place: read them before. Of
 // an import without a result the guest sees nothing.
 func (c *Call) SetResult(v uint64) { *(*uint64)(c.c.args) = v }
+
+// Resumed is how the wait ended that this call asked for when it was made before, or NotResumed.
+func (c *Call) Resumed() Resumed { return Resumed(c.c.resumed) }
+
+// MaxWait is the most descriptors that a call can wait for.
+const MaxWait = maxWait
+
+// WaitFD is a descriptor of the host to wait for.
+type WaitFD struct {
+	// FD is passed over if it is negative.
+	FD int32
+	// Events are those of poll(2).
+	Events uint32
+}
+
+// Wait sets what the verdict WaitThread waits for: until one of fds is ready or timeout has passed, a negative one being
+// for ever. It must not be combined with SetResult, which would change an argument of the call that is made again.
+//
+// Preconditions:
+// fds has at most MaxWait elements.
+func (c *Call) Wait(fds []WaitFD, timeout time.Duration) {
+	room := unsafe.Slice((*waitFDABI)(c.c.wait), maxWait)
+	for i, fd := range fds {
+		room[i] = waitFDABI{fd: fd.FD, events: fd.Events}
+	}
+	c.c.waitCount = uint32(len(fds))
+	c.c.timeoutNs = int64(timeout)
+}
 
 // Memory is the domain's linear memory as it is now, or one of no bytes if the module has none. It stays valid until
 // Domain.Close, though the guest may grow the memory beyond it.

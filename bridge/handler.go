@@ -36,6 +36,25 @@ const (
 	QuitThread Verdict = 1
 	// TrapThread makes the thread trap, with EndTrapped: the host failed.
 	TrapThread Verdict = 2
+	// WaitThread has the shim wait for what Call.Wait says, outside Go, and then make the same call again with
+	// Call.Resumed set; or never again, if the domain is stopped meanwhile: so the handler keeps nothing for the call that
+	// would have to be given back. A thread that waits so holds no thread of the Go runtime's scheduler, and a stop does
+	// not have to wait until it has woken.
+	WaitThread Verdict = 3
+)
+
+// Resumed is how the wait of a WaitThread ended.
+type Resumed uint32
+
+const (
+	// NotResumed is a call that is made for the first time.
+	NotResumed = Resumed(resumedNot)
+	// ResumedReady says that a descriptor may be ready.
+	ResumedReady = Resumed(resumedReady)
+	// ResumedTimedOut says that the time is over.
+	ResumedTimedOut = Resumed(resumedTimedOut)
+	// ResumedRefused says that the shim cannot wait for these descriptors here: the handler has to wait itself.
+	ResumedRefused = Resumed(resumedRefused)
 )
 
 // String is the verdict's name.
@@ -47,6 +66,8 @@ func (v Verdict) String() string {
 		return "quit thread"
 	case TrapThread:
 		return "trap thread"
+	case WaitThread:
+		return "wait"
 	}
 	return "unknown verdict " + strconv.FormatInt(int64(v), 10)
 }

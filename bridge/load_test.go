@@ -211,12 +211,12 @@ func TestOpen_RefusesShimThatDoesNotFit(t *testing.T) {
 		{
 			"older",
 			[]string{"FAKE_VERSION=0", "FAKE_NO_CALLS"},
-			[]string{"older than this program", "its ABI is 0, the program's 1", "make build"},
+			[]string{"older than this program", "its ABI is 0, the program's 2", "make build"},
 		},
 		{
 			"newer",
-			[]string{"FAKE_VERSION=2", "FAKE_NO_CALLS"},
-			[]string{"newer than this program", "its ABI is 2, the program's 1", "rebuild the program"},
+			[]string{"FAKE_VERSION=99", "FAKE_NO_CALLS"},
+			[]string{"newer than this program", "its ABI is 99, the program's 2", "rebuild the program"},
 		},
 		{
 			"lacks functions",
@@ -233,7 +233,7 @@ func TestOpen_RefusesShimThatDoesNotFit(t *testing.T) {
 			"other sizes",
 			[]string{"FAKE_WRONG_SIZES", "FAKE_NO_CALLS"},
 			[]string{
-				"lindshim_call_t has 64 bytes in the shim and 56 in this program",
+				"lindshim_call_t has 88 bytes in the shim and 80 in this program",
 				"lindshim_report_t has 0 bytes", "make build",
 			},
 		},

@@ -26,7 +26,7 @@ const (
 func poll(t *threei.Thread, a *threei.Args) int64 {
 	deadline := time.Time{}
 	if ms := int32(a.Val[2]); ms >= 0 {
-		deadline = after(time.Duration(ms) * time.Millisecond)
+		deadline = t.Deadline(time.Duration(ms) * time.Millisecond)
 	}
 	return pollUntil(t, a, deadline)
 }
@@ -40,7 +40,7 @@ func ppollCall(t *threei.Thread, a *threei.Args) int64 {
 		if e != 0 {
 			return e.Result()
 		}
-		deadline = after(d)
+		deadline = t.Deadline(d)
 	}
 	if a.Val[3] != 0 {
 		if a.Val[4] != sigsetSize {
@@ -86,10 +86,6 @@ func pollUntil(t *threei.Thread, a *threei.Args, deadline time.Time) int64 {
 // Preconditions:
 // handles is zeroed.
 func pollFDs(t *threei.Thread, fds []unix.PollFd, handles []handle, guest []byte, deadline time.Time) int64 {
-	cancel, e := cancelFD(t)
-	if e != 0 {
-		return e.Result()
-	}
 	defer func() {
 		for i := range handles {
 			if handles[i].f != nil {
@@ -98,6 +94,7 @@ func pollFDs(t *threei.Thread, fds []unix.PollFd, handles []handle, guest []byte
 		}
 	}()
 	p, bad := of(t), 0
+	var e abi.Errno
 	for i := range handles {
 		b := guest[i*pollfdSize:]
 		v := int32(le.Uint32(b))
@@ -115,6 +112,27 @@ func pollFDs(t *threei.Thread, fds []unix.PollFd, handles []handle, guest []byte
 	if bad > 0 {
 		deadline = time.Now() // there is an answer already
 	}
+	if len(handles) <= threei.MaxWait {
+		// First without waiting: if that does not answer it, the wait is made outside Go.
+		n, e := ppoll(fds[:len(handles)], time.Now())
+		if e != 0 {
+			return e.Result()
+		}
+		if n+bad > 0 || !deadline.IsZero() && time.Until(deadline) <= 0 {
+			return answerPoll(fds[:len(handles)], guest, n+bad)
+		}
+		var set [threei.MaxWait]threei.WaitFD
+		for i := range handles {
+			set[i] = threei.WaitFD{FD: fds[i].Fd, Events: fds[i].Events}
+		}
+		if t.Park(set[:len(handles)], deadline) {
+			return abi.EINTR.Result()
+		}
+	}
+	cancel, e := cancelFD(t)
+	if e != 0 {
+		return e.Result()
+	}
 	fds[len(handles)] = unix.PollFd{Fd: int32(cancel), Events: unix.POLLIN}
 	n, e := ppoll(fds, deadline)
 	if e != 0 {
@@ -123,12 +141,17 @@ func pollFDs(t *threei.Thread, fds []unix.PollFd, handles []handle, guest []byte
 	if fds[len(handles)].Revents != 0 {
 		return abi.EINTR.Result()
 	}
-	for i := range handles {
+	return answerPoll(fds[:len(handles)], guest, n+bad)
+}
+
+// answerPoll writes what each descriptor has into the guest's array, and answers n.
+func answerPoll(fds []unix.PollFd, guest []byte, n int) int64 {
+	for i := range fds {
 		got := fds[i].Revents
 		if fds[i].Fd == notOpen {
 			got = unix.POLLNVAL
 		}
 		le.PutUint16(guest[i*pollfdSize+6:], uint16(got))
 	}
-	return int64(n + bad)
+	return int64(n)
 }

@@ -45,7 +45,7 @@ func clockNanosleep(t *threei.Thread, a *threei.Args) int64 {
 	}
 	switch {
 	case clock == unix.CLOCK_MONOTONIC && absolute:
-		return sleepUntil(t, after(d-time.Duration(of(t).host.clock.now()))).Result()
+		return sleepUntil(t, t.Deadline(d-time.Duration(of(t).host.clock.now()))).Result()
 	case absolute:
 		return sleepOn(t, clock, d).Result()
 	case clock == unix.CLOCK_BOOTTIME:
@@ -71,7 +71,7 @@ func sleepFor(t *threei.Thread, d time.Duration, addr uint64, cage abi.CageID) i
 			return e.Result()
 		}
 	}
-	deadline := after(d)
+	deadline := t.Deadline(d)
 	e := sleepUntil(t, deadline)
 	if e == abi.EINTR && left != nil {
 		rest := d
@@ -85,7 +85,10 @@ func sleepFor(t *threei.Thread, d time.Duration, addr uint64, cage abi.CageID) i
 
 // sleepUntil waits until deadline, the zero one being never. It is abi.EINTR if the domain stops first.
 func sleepUntil(t *threei.Thread, deadline time.Time) abi.Errno {
-	_, e := wait(t, -1, 0, deadline)
+	if !deadline.IsZero() && time.Until(deadline) <= 0 {
+		return 0
+	}
+	_, e := waitOrPark(t, -1, 0, deadline)
 	return e
 }
 

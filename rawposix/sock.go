@@ -49,7 +49,7 @@ func acceptFlags(t *threei.Thread, a *threei.Args, flags uint32) int64 {
 	var name [maxName]byte
 	var fd int
 	var nameLen uint32
-	e = p.untilReady(t, &h, unix.POLLIN, false, func() (e abi.Errno) {
+	e = p.untilReady(t, &h, unix.POLLIN, false, true, func() (e abi.Errno) {
 		fd, nameLen, e = sysAccept4(h.fd, name[:], unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 		return e
 	})
@@ -66,8 +66,14 @@ func acceptFlags(t *threei.Thread, a *threei.Args, flags uint32) int64 {
 }
 
 // untilReady makes a call that does not wait until it answers something else than EAGAIN, waiting for events before each
-// repetition, unless the guest's O_NONBLOCK or dontwait says not to.
-func (p *Process) untilReady(t *threei.Thread, h *handle, events int16, dontwait bool, call func() abi.Errno) abi.Errno {
+// repetition, unless the guest's O_NONBLOCK or dontwait says not to. first says that the system call has had no effect yet.
+func (p *Process) untilReady(
+	t *threei.Thread, h *handle, events int16, dontwait, first bool, call func() abi.Errno,
+) abi.Errno {
+	waits := wait
+	if first {
+		waits = waitOrPark
+	}
 	dontwait = dontwait || p.nonblock(h.f)
 	for {
 		e := call()
@@ -76,7 +82,7 @@ func (p *Process) untilReady(t *threei.Thread, h *handle, events int16, dontwait
 		case e != abi.EAGAIN || dontwait:
 			return e
 		default:
-			if _, e := wait(t, h.fd, events, time.Time{}); e != 0 {
+			if _, e := waits(t, h.fd, events, time.Time{}); e != 0 {
 				return e
 			}
 		}

@@ -223,7 +223,7 @@ func (p *Process) receive(t *threei.Thread, h *handle, v []iovec, name []byte, f
 	for {
 		var n uint64
 		var info msgInfo
-		e := p.untilReady(t, h, unix.POLLIN, dontwait, func() (e abi.Errno) {
+		e := p.untilReady(t, h, unix.POLLIN, dontwait, done == 0, func() (e abi.Errno) {
 			n, info, e = sysMsgName(unix.SYS_RECVMSG, h.fd, v, name, host)
 			return e
 		})
@@ -250,7 +250,7 @@ func (p *Process) send(t *threei.Thread, h *handle, v []iovec, name []byte, flag
 	left, done := vecBytes(v), uint64(0)
 	for {
 		var n uint64
-		e := p.untilReady(t, h, unix.POLLOUT, dontwait, func() (e abi.Errno) {
+		e := p.untilReady(t, h, unix.POLLOUT, dontwait, done == 0, func() (e abi.Errno) {
 			n, _, e = sysMsgName(unix.SYS_SENDMSG, h.fd, v, name, host)
 			return e
 		})

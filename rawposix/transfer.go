@@ -65,7 +65,11 @@ func (x *transfer) run(v []iovec) int64 {
 		case e == abi.EINTR: // a signal of the host's own runtime
 			continue
 		case e == abi.EAGAIN && x.waiting && (done == 0 || x.toFile):
-			_, e = wait(x.t, x.fd, x.events(), time.Time{})
+			if done == 0 {
+				_, e = waitOrPark(x.t, x.fd, x.events(), time.Time{})
+			} else {
+				_, e = wait(x.t, x.fd, x.events(), time.Time{})
+			}
 			if e == 0 {
 				continue
 			}

@@ -1,7 +1,6 @@
 package rawposix
 
 import (
-	"math"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -10,8 +9,25 @@ import (
 	"github.com/lindbridge/lindbridge/threei"
 )
 
-// This file implements how a call waits: in one ppoll for what it waits for and for the domain's cancel token. No lock
-// is held meanwhile, nothing is polled in a loop, and no signal is needed to end it.
+// This file implements how a call waits. No lock is held meanwhile, nothing is polled in a loop, and no signal is needed
+// to end it.
+//
+//   - A call that has had no effect yet is parked: it answers EINTR, the wait is made outside Go, and then the call is made
+//     again from its beginning (threei.Thread.Park).
+//   - One that has, or that cannot be made again, waits here, in one ppoll for what it waits for and for the domain's
+//     cancel token.
+
+// waitOrPark is wait for a call that can be made again. An abi.EINTR may also say that it will be.
+func waitOrPark(t *threei.Thread, fd int, events int16, deadline time.Time) (int16, abi.Errno) {
+	if fd >= 0 {
+		if t.Park([]threei.WaitFD{{FD: int32(fd), Events: events}}, deadline) {
+			return 0, abi.EINTR
+		}
+	} else if t.Park(nil, deadline) {
+		return 0, abi.EINTR
+	}
+	return wait(t, fd, events, deadline)
+}
 
 // wait blocks until fd has one of events, or an error or hangup, and answers what it has. It is 0 if the deadline passed
 // first; the zero deadline never does. It is abi.EINTR if the domain stops. An fd of -1 waits for the other two alone.
@@ -65,12 +81,4 @@ func ppoll(fds []unix.PollFd, deadline time.Time) (int, abi.Errno) {
 			return n, e
 		}
 	}
-}
-
-// after is the time d from now, for wait; one too far off to be represented is never.
-func after(d time.Duration) time.Time {
-	if d == math.MaxInt64 {
-		return time.Time{}
-	}
-	return time.Now().Add(d)
 }

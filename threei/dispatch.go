@@ -43,6 +43,7 @@ func (s *System) callNative(t *Thread, call abi.Call, a *Args) int64 {
 
 // callGrate has the grate of an entry serve the call.
 func (s *System) callGrate(t *Thread, e entry, call abi.Call, a *Args) int64 {
+	t.waiting.able = false // the grate would be called again
 	if s.cfg.Trace == nil {
 		return s.enterGrate(context.Background(), t, e, call, a)
 	}

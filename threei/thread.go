@@ -40,6 +40,8 @@ type Thread struct {
 
 	far
 
+	waiting waiting
+
 	scratch []byte
 	used    int
 	// full are blocks that Scratch outgrew: addresses in them are good until ScratchReset.

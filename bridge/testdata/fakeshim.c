@@ -251,9 +251,17 @@ static void *run(void *p) {
       pthread_mutex_unlock(&mu);
       for (unsigned long long i = 0; i < word[1] && outcome == LINDSHIM_END_RETURNED; i++) {
         for (int a = 2; a < n; a++) args[2 * (a - 2)] = word[a];
-        lindshim_call_t call = {user, thread_user, d->handle, t->state.tid, (uint32_t)word[0],
-                                args, d->memory,   d->memory_bytes};
+        lindshim_wait_fd_t wait[LINDSHIM_MAX_WAIT];
+        lindshim_call_t call = {user, thread_user, d->handle,       t->state.tid, (uint32_t)word[0],
+                                args, d->memory,   d->memory_bytes, wait,         0,
+                                0,    0};
         int32_t verdict = engine->config.host_call(&call);
+        while (verdict == LINDSHIM_WAIT) { // this shim waits for time alone
+          int timed = call.timeout_ns >= 0;
+          if (timed) usleep((useconds_t)(call.timeout_ns / 1000));
+          call.resumed = timed ? LINDSHIM_RESUMED_TIMED_OUT : LINDSHIM_RESUMED_REFUSED;
+          verdict = engine->config.host_call(&call);
+        }
         thread_user = call.thread_user;
         last = args[0];
         if (verdict == LINDSHIM_QUIT) outcome = LINDSHIM_END_QUIT;

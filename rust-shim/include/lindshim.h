@@ -23,7 +23,7 @@
 
 
 // The version of the C ABI. It changes when a type or the meaning of a function does.
-#define LINDSHIM_ABI_VERSION 1
+#define LINDSHIM_ABI_VERSION 2
 
 // It worked.
 #define LINDSHIM_OK 0
@@ -75,6 +75,27 @@
 
 // A host call's verdict: the host failed, and the thread traps.
 #define LINDSHIM_TRAP 2
+
+// A host call's verdict: it cannot go on before one of the descriptors in `wait` is ready or `timeout_ns` have passed. The
+// shim waits for that, outside the host, and then makes the same call again with `resumed` set; or never again, if the
+// domain is stopped meanwhile. The host keeps nothing for the call that would have to be given back then. Unlike a wait
+// within the callback such a wait is over for a stop at once, without waiting for the thread to wake.
+#define LINDSHIM_WAIT 3
+
+// The host call is made for the first time.
+#define LINDSHIM_RESUMED_NOT 0
+
+// The host call is made again: a descriptor that it waits for may be ready.
+#define LINDSHIM_RESUMED_READY 1
+
+// The host call is made again: its time is over.
+#define LINDSHIM_RESUMED_TIMED_OUT 2
+
+// The host call is made again: the shim cannot wait for these descriptors, so the callback has to.
+#define LINDSHIM_RESUMED_REFUSED 3
+
+// The most descriptors that the verdict LINDSHIM_WAIT can wait for.
+#define LINDSHIM_MAX_WAIT 8
 
 // The thread's entry function returned.
 #define LINDSHIM_END_RETURNED 0
@@ -157,6 +178,14 @@
 // How many bytes of text an error holds.
 #define LINDSHIM_ERROR_TEXT 4092
 
+// A descriptor to wait for.
+typedef struct lindshim_wait_fd_t {
+  // The descriptor. A negative one is passed over.
+  int32_t fd;
+  // What for: the bits of poll(2), which are those of epoll_ctl(2).
+  uint32_t events;
+} lindshim_wait_fd_t;
+
 // One host call in flight. It lies on the guest thread's stack and is gone when the callback returns.
 typedef struct lindshim_call_t {
   // The domain's user word.
@@ -175,6 +204,14 @@ typedef struct lindshim_call_t {
   uint8_t *memory;
   // How many bytes of linear memory are accessible now. It only ever grows.
   uint64_t memory_bytes;
+  // Room for LINDSHIM_MAX_WAIT descriptors, set by the callback before the verdict LINDSHIM_WAIT.
+  struct lindshim_wait_fd_t *wait;
+  // How many descriptors are in `wait`. Set with them.
+  uint32_t wait_count;
+  // `LINDSHIM_RESUMED_*`.
+  uint32_t resumed;
+  // How long to wait, in nanoseconds; negative for ever. Set with `wait_count`.
+  int64_t timeout_ns;
 } lindshim_call_t;
 
 // Carries out a host call; answers a verdict: LINDSHIM_CONTINUE, LINDSHIM_QUIT or LINDSHIM_TRAP. It runs on the guest

@@ -6,7 +6,6 @@ use crate::error::{Error, Result, Status};
 use crate::ffi::types::*;
 use crate::gate::Gate;
 use crate::module::Module;
-use crate::pool;
 use crate::slot::Slot;
 use crate::thread::{Context, Entry, Job, THREAD_START};
 use crate::waits;
@@ -46,6 +45,8 @@ pub struct Domain {
     next_tid: AtomicU32,
     /// The cancel token. Guarded by the mutex; made when first asked for.
     cancel: Mutex<Option<OwnedFd>>,
+    /// The wake token, which wakes claimed threads out of their pollers. Guarded by the mutex; made when first asked for.
+    wake: Mutex<Option<OwnedFd>>,
     stop_ns: AtomicU64,
     /// The threads that were inside when the stop began. Guarded by the mutex.
     stopped: Mutex<Vec<(Arc<Slot>, Thread)>>,
@@ -133,6 +134,7 @@ impl Domain {
             threads_total: AtomicU64::new(0),
             next_tid: AtomicU32::new(1),
             cancel: Mutex::new(None),
+            wake: Mutex::new(None),
             stop_ns: AtomicU64::new(0),
             stopped: Mutex::default(),
             asleep: Mutex::default(),
@@ -326,8 +328,8 @@ impl Domain {
         if let Some(token) = &*lock(&self.cancel) {
             fire(token);
         }
-        // Atomic waits: see `waits`. Those that are asleep are counted out here and now, and woken in the end: waking takes
-        // longer than all the rest, and nobody waits for them.
+        // Atomic waits and pollers: see `waits` and `poller`. Those that are asleep are counted out here and now, and woken
+        // in the end: waking takes longer than all the rest, and nobody waits for them.
         let mut asleep = Vec::new();
         lock(&self.threads).live.retain(|_, slot| {
             let claimed = slot.claim();
@@ -357,12 +359,21 @@ impl Domain {
         }
     }
 
-    /// Nothing is inside, and nothing will be: tells the host, and then wakes the threads that were asleep, which have
-    /// nothing left to do but to end. Called once, by whoever left last.
-    fn finish(&self) {
-        pool::before_waking(|| self.complete());
+    /// Nothing is inside, and nothing will be: tells the host. Called once, by whoever left last.
+    fn finish(self: &Arc<Self>) {
+        if !lock(&self.asleep).is_empty() {
+            self.engine.waker.wake_later(self.clone());
+        }
+        self.complete();
+    }
+
+    /// Wakes the threads that were claimed, which have nothing left to do but to end.
+    pub fn wake_claimed(&self) {
         let asleep = std::mem::take(&mut *lock(&self.asleep));
         waits::unpark(&asleep);
+        if let Some(token) = &*lock(&self.wake) {
+            fire(token);
+        }
     }
 
     /// Whether a thread in guest code may have missed the epoch: see `sweep`.
@@ -403,28 +414,31 @@ impl Domain {
 
     /// A descriptor that becomes readable when the domain begins to stop. It belongs to the domain.
     pub fn cancel_fd(&self) -> Result<RawFd> {
-        let mut cancel = lock(&self.cancel);
-        if let Some(token) = &*cancel {
+        self.token(&self.cancel)
+    }
+
+    /// A descriptor that becomes readable when threads that a stop has claimed are to wake. It belongs to the domain.
+    pub fn wake_fd(&self) -> Result<RawFd> {
+        self.token(&self.wake)
+    }
+
+    fn token(&self, token: &Mutex<Option<OwnedFd>>) -> Result<RawFd> {
+        let mut token = lock(token);
+        if let Some(token) = &*token {
             return Ok(token.as_raw_fd());
         }
         // SAFETY: a plain system call; the descriptor that it answers is owned by nobody else.
-        let token = unsafe {
+        let made = unsafe {
             match libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) {
-                -1 => {
-                    let err = std::io::Error::last_os_error();
-                    return Err(Error::new(
-                        Status::Io,
-                        format!("no eventfd to be had: {err}"),
-                    ));
-                }
+                -1 => return Err(Error::os("no eventfd to be had")),
                 fd => OwnedFd::from_raw_fd(fd),
             }
         };
         // A stop that came before found no token; one that comes later waits for the lock.
         if self.gate.is_closed() {
-            fire(&token);
+            fire(&made);
         }
-        Ok(cancel.insert(token).as_raw_fd())
+        Ok(token.insert(made).as_raw_fd())
     }
 
     /// Where the live threads are now.

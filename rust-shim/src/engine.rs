@@ -7,6 +7,7 @@ use crate::module::Linked;
 use crate::pool::Pool;
 use crate::sweep::Sweeper;
 use crate::thread::Context;
+use crate::wake::Waker;
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -66,6 +67,8 @@ pub struct Engine {
     pub pool: Arc<Pool>,
     /// Sends second epochs.
     pub sweeper: Sweeper,
+    /// Wakes claimed threads.
+    pub waker: Waker,
     /// How many threads a domain may have that sets no limit.
     pub max_threads: usize,
     /// Domains that live.
@@ -139,6 +142,7 @@ impl Engine {
                 settings.stack_bytes,
             ),
             sweeper: Sweeper::default(),
+            waker: Waker::default(),
             max_threads: settings.max_threads,
             domains: AtomicU64::new(0),
             modules: AtomicU64::new(0),
@@ -208,7 +212,14 @@ impl Engine {
 
     /// Ends the engine's threads and waits for them.
     pub fn close(&self) -> Result<()> {
-        self.pool.close()?;
+        if Pool::is_worker() {
+            return Err(Error::new(
+                Status::Busy,
+                "an engine cannot be deleted from one of its callbacks: it would wait for itself",
+            ));
+        }
+        self.waker.close(); // what it has still to wake, the pool waits for
+        self.pool.close();
         self.sweeper.close();
         Ok(())
     }

@@ -52,6 +52,14 @@ impl Error {
         }
     }
 
+    /// A failure of the system call that was just made.
+    pub fn os(what: &str) -> Self {
+        Error::new(
+            Status::Io,
+            format!("{what}: {}", std::io::Error::last_os_error()),
+        )
+    }
+
     /// A failure of Wasmtime: its whole chain of reasons becomes the text.
     pub fn wasmtime(status: Status, what: &str, err: &wasmtime::Error) -> Self {
         Error::new(status, format!("{what}: {err:#}"))

@@ -4,6 +4,7 @@
 use crate::engine::HostImport;
 use crate::error::{Error, Result, Status};
 use crate::ffi::types::*;
+use crate::poller::{Polled, Poller};
 use crate::rewrite::{WaitImport, WaitOp};
 use crate::thread::{Context, Leave};
 use crate::waits::{self, Expected, Waited};
@@ -48,6 +49,7 @@ fn call_host(
     let context = caller.data_mut();
     context.slot.at_host_call(import);
     let mut none = [0_u64; 2];
+    let mut wait = MaybeUninit::<[WaitFd; LINDSHIM_MAX_WAIT]>::uninit();
     let mut call = Call {
         user: context.domain.user,
         thread_user: context.thread_user,
@@ -61,13 +63,37 @@ fn call_host(
         },
         memory,
         memory_bytes,
+        wait: wait.as_mut_ptr().cast(),
+        wait_count: 0,
+        resumed: LINDSHIM_RESUMED_NOT,
+        timeout_ns: -1,
     };
-    // SAFETY: the callback keeps the contract of the C ABI; everything that the call points to outlives it.
-    let verdict = unsafe { host_call(&mut call) };
-    if call.thread_user != context.thread_user {
-        context.thread_user = call.thread_user;
-        context.slot.set_thread_user(call.thread_user);
-    }
+    let verdict = loop {
+        // SAFETY: the callback keeps the contract of the C ABI; everything that the call points to outlives it.
+        let verdict = unsafe { host_call(&mut call) };
+        if call.thread_user != context.thread_user {
+            context.thread_user = call.thread_user;
+            context.slot.set_thread_user(call.thread_user);
+        }
+        if verdict != LINDSHIM_WAIT {
+            break verdict;
+        }
+        // SAFETY: the callback has set as many as it says.
+        let fds = unsafe {
+            let count = (call.wait_count as usize).min(LINDSHIM_MAX_WAIT);
+            std::slice::from_raw_parts(call.wait, count)
+        };
+        call.resumed = match wait_for(context, fds, call.timeout_ns) {
+            Polled::Ready => LINDSHIM_RESUMED_READY,
+            Polled::TimedOut => LINDSHIM_RESUMED_TIMED_OUT,
+            Polled::Refused => LINDSHIM_RESUMED_REFUSED,
+            Polled::Stopped | Polled::Claimed => return Err(Leave::Stopped.into()),
+        };
+        // A guest's other threads may have grown the memory. It does not move.
+        if let Some(memory) = &context.domain.shared_memory {
+            call.memory_bytes = memory.data().len() as u64;
+        }
+    };
     context.slot.at_guest();
     if context.domain.gate.is_closed() {
         return Err(Leave::Stopped.into());
@@ -77,6 +103,25 @@ fn call_host(
         LINDSHIM_QUIT => Err(Leave::Quit.into()),
         _ => Err(Leave::HostFailed.into()),
     }
+}
+
+/// Waits in the host's place. The thread's poller is made when it first waits, and kept.
+fn wait_for(context: &mut Context, fds: &[WaitFd], timeout_ns: i64) -> Polled {
+    if context.poller.is_none() {
+        let Ok(poller) = context.domain.wake_fd().and_then(Poller::new) else {
+            return Polled::Refused; // the host will find out itself what there is a shortage of
+        };
+        context.poller = Some(poller);
+    }
+    let Some(poller) = &context.poller else {
+        return Polled::Refused;
+    };
+    let waited = poller.wait(&context.domain.gate, &context.slot, fds, timeout_ns);
+    if waited == Polled::Claimed {
+        // What it waited for may be open elsewhere, and in its set still.
+        context.poller = None;
+    }
+    waited
 }
 
 /// Adds the shim's own functions to the linker of a rewritten module. The k-th import of the plan finds its memory as

@@ -3,7 +3,7 @@
 //! An idle thread is parked and costs no CPU. Making one and joining it costs tens of microseconds, handing a job to a
 //! parked one a few.
 
-use crate::error::{Error, Result, Status};
+use crate::error::{Error, Status};
 use crate::thread::Job;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -66,26 +66,6 @@ enum Mail {
 
 thread_local! {
     static IS_WORKER: Cell<bool> = const { Cell::new(false) };
-    static HAS_TO_WAKE: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Runs `report` on a thread that has threads of a pool still to wake: in there it cannot wait for the pool to be empty.
-pub fn before_waking(report: impl FnOnce()) {
-    let before = HAS_TO_WAKE.replace(true);
-    // Also when it unwinds, which callbacks must not do.
-    struct Reset(bool);
-    impl Drop for Reset {
-        fn drop(&mut self) {
-            HAS_TO_WAKE.set(self.0);
-        }
-    }
-    let _reset = Reset(before);
-    report();
-}
-
-/// Whether the calling thread would wait for itself if it waited for a pool to be empty.
-fn is_awaited() -> bool {
-    IS_WORKER.get() || HAS_TO_WAKE.get()
 }
 
 impl Pool {
@@ -195,14 +175,15 @@ impl Pool {
         }
     }
 
+    /// Whether the calling thread is one of a pool's, and would wait for itself if it waited for the pool to be empty.
+    pub fn is_worker() -> bool {
+        IS_WORKER.get()
+    }
+
     /// Ends all idle threads and waits until every thread of the pool is gone. Running jobs are waited for.
-    pub fn close(&self) -> Result<()> {
-        if is_awaited() {
-            return Err(Error::new(
-                Status::Busy,
-                "an engine cannot be deleted from one of its callbacks: it would wait for itself",
-            ));
-        }
+    ///
+    /// Preconditions: the caller is no thread of a pool.
+    pub fn close(&self) {
         let mut state = self.state();
         state.closing = true;
         let idle = std::mem::take(&mut state.idle);
@@ -222,7 +203,6 @@ impl Pool {
         for handle in ended {
             let _ = handle.join();
         }
-        Ok(())
     }
 }
 

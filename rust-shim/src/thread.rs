@@ -7,6 +7,7 @@
 
 use crate::domain::Domain;
 use crate::ffi::types::*;
+use crate::poller::Poller;
 use crate::slot::Slot;
 use std::os::raw::c_char;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -27,6 +28,8 @@ pub struct Context {
     pub thread_user: u64,
     /// The memories that its rewritten waits work on, in the order of the rewrite's plan; found when first used.
     pub wait_memories: Vec<Option<SharedMemory>>,
+    /// What it waits for descriptors with; made when first used.
+    pub poller: Option<Poller>,
     /// The memory that host calls are given.
     memory: GuestMemory,
     limiter: Limiter,
@@ -100,6 +103,7 @@ impl Context {
             slot,
             thread_user: 0,
             wait_memories: Vec::new(),
+            poller: None,
             memory,
             limiter,
         }

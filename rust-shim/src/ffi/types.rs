@@ -3,7 +3,7 @@
 use std::os::raw::c_char;
 
 /// The version of the C ABI. It changes when a type or the meaning of a function does.
-pub const LINDSHIM_ABI_VERSION: u32 = 1;
+pub const LINDSHIM_ABI_VERSION: u32 = 2;
 
 /// It worked.
 pub const LINDSHIM_OK: i32 = 0;
@@ -40,6 +40,23 @@ pub const LINDSHIM_CONTINUE: i32 = 0;
 pub const LINDSHIM_QUIT: i32 = 1;
 /// A host call's verdict: the host failed, and the thread traps.
 pub const LINDSHIM_TRAP: i32 = 2;
+/// A host call's verdict: it cannot go on before one of the descriptors in `wait` is ready or `timeout_ns` have passed. The
+/// shim waits for that, outside the host, and then makes the same call again with `resumed` set; or never again, if the
+/// domain is stopped meanwhile. The host keeps nothing for the call that would have to be given back then. Unlike a wait
+/// within the callback such a wait is over for a stop at once, without waiting for the thread to wake.
+pub const LINDSHIM_WAIT: i32 = 3;
+
+/// The host call is made for the first time.
+pub const LINDSHIM_RESUMED_NOT: u32 = 0;
+/// The host call is made again: a descriptor that it waits for may be ready.
+pub const LINDSHIM_RESUMED_READY: u32 = 1;
+/// The host call is made again: its time is over.
+pub const LINDSHIM_RESUMED_TIMED_OUT: u32 = 2;
+/// The host call is made again: the shim cannot wait for these descriptors, so the callback has to.
+pub const LINDSHIM_RESUMED_REFUSED: u32 = 3;
+
+/// The most descriptors that the verdict LINDSHIM_WAIT can wait for.
+pub const LINDSHIM_MAX_WAIT: usize = 8;
 
 /// The thread's entry function returned.
 pub const LINDSHIM_END_RETURNED: u32 = 0;
@@ -110,6 +127,16 @@ pub struct ErrorText {
     pub text: [c_char; LINDSHIM_ERROR_TEXT],
 }
 
+/// A descriptor to wait for.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct WaitFd {
+    /// The descriptor. A negative one is passed over.
+    pub fd: i32,
+    /// What for: the bits of poll(2), which are those of epoll_ctl(2).
+    pub events: u32,
+}
+
 /// One host call in flight. It lies on the guest thread's stack and is gone when the callback returns.
 #[repr(C)]
 #[derive(Debug)]
@@ -130,6 +157,14 @@ pub struct Call {
     pub memory: *mut u8,
     /// How many bytes of linear memory are accessible now. It only ever grows.
     pub memory_bytes: u64,
+    /// Room for LINDSHIM_MAX_WAIT descriptors, set by the callback before the verdict LINDSHIM_WAIT.
+    pub wait: *mut WaitFd,
+    /// How many descriptors are in `wait`. Set with them.
+    pub wait_count: u32,
+    /// `LINDSHIM_RESUMED_*`.
+    pub resumed: u32,
+    /// How long to wait, in nanoseconds; negative for ever. Set with `wait_count`.
+    pub timeout_ns: i64,
 }
 
 /// A guest thread has left the guest, for a reason other than that its domain is stopping.
