@@ -132,13 +132,18 @@ func (s *System) HandlersAddr(id abi.CageID) uintptr {
 // named is the cage that has the id, if it runs.
 func (s *System) named(id abi.CageID) (*cage, error) {
 	c := s.cages.Load(uint64(id))
-	if c == nil {
-		return nil, fmt.Errorf("cage %d: %w", id, ErrNoCage)
-	}
-	if c.stopping() {
-		return nil, c.errStopping()
+	if c == nil || c.stopping() {
+		return nil, c.errNamed(id)
 	}
 	return c, nil
+}
+
+// errNamed says why c, found under id, is not one to name: there is none if c is nil, else it is stopping.
+func (c *cage) errNamed(id abi.CageID) error {
+	if c == nil {
+		return fmt.Errorf("cage %d: %w", id, ErrNoCage)
+	}
+	return c.errStopping()
 }
 
 // stopping reports whether the cage has begun to stop.

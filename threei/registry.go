@@ -36,10 +36,9 @@ type pair struct {
 }
 
 func (p *pair) add(call abi.Call) {
-	if w, bit := &p.calls[call/64], uint64(1)<<(call%64); *w&bit == 0 {
-		*w |= bit
-		p.n++
-	}
+	w := &p.calls[call/64]
+	p.n += int(1 &^ (*w >> (call % 64)))
+	*w |= 1 << (call % 64)
 }
 
 func (p *pair) remove(call abi.Call) {
@@ -72,13 +71,15 @@ func (p *pair) each(fn func(call abi.Call)) {
 //   - an error of the host: there is no memory for the target's handlers
 //   - the cause of ctx, if it is over before it begins; it never blocks
 func (s *System) RegisterHandler(ctx context.Context, target abi.CageID, call abi.Call, grate abi.CageID, fn uint32) error {
-	if err := done(ctx); err != nil {
-		return fmt.Errorf("register handler: %w", err)
+	err := ctx.Err()
+	if err == nil {
+		if err = s.register(nil, target, call, grate, fn); err == nil {
+			return nil
+		}
+	} else {
+		err = context.Cause(ctx)
 	}
-	if err := s.register(nil, target, call, grate, fn); err != nil {
-		return fmt.Errorf("register handler of %v: %w", call, err)
-	}
-	return nil
+	return fmt.Errorf("register handler of %v: %w", call, err)
 }
 
 // RegisterAll is RegisterHandler for every call there is, in one step for any observer: Lind's MATCHALL. With
@@ -101,16 +102,16 @@ func (s *System) register(by *cage, target abi.CageID, call abi.Call, grate abi.
 	if call > allCalls || fn > maxFn {
 		return ErrCall
 	}
-	c, err := s.named(target)
-	if err != nil {
-		return err
+	c := s.cages.Load(uint64(target))
+	if c == nil || c.stopping() {
+		return c.errNamed(target)
 	}
 	if grate == abi.CageDeregister {
 		return s.deregister(by, c, call)
 	}
-	g, err := s.named(grate)
-	if err != nil {
-		return err
+	g := s.cages.Load(uint64(grate))
+	if g == nil || g.stopping() {
+		return g.errNamed(grate)
 	}
 	if by != nil && !(s.mayInterpose(by, c) && s.mayInterpose(by, g)) {
 		return abi.EPERM
@@ -119,23 +120,34 @@ func (s *System) register(by *cage, target abi.CageID, call abi.Call, grate abi.
 	if port == 0 {
 		return ErrNoGrate
 	}
-	e := grateEntry(port, fn)
-	if call < allCalls && s.table.lookup(c.id, call) == e {
-		return nil
-	}
+	return s.assign(by, c, g, call, grateEntry(port, fn))
+}
+
+// assign makes e, an entry of the grate g, serve the call of c, or all of them, for the cage by.
+func (s *System) assign(by, c, g *cage, call abi.Call, e entry) error {
 	c.rowMu.Lock()
-	defer c.rowMu.Unlock()
-	r, err := s.rowLocked(c)
-	if err != nil {
-		return err
+	err := s.assignLocked(by, c, g, call, e)
+	c.rowMu.Unlock()
+	return err
+}
+
+func (s *System) assignLocked(by, c, g *cage, call abi.Call, e entry) error {
+	if c.row == 0 {
+		if err := s.giveRowLocked(c); err != nil {
+			return err
+		}
 	}
+	r := rowAt(c.row)
 	if by == c && !c.ownsLocked(r, call) {
 		return abi.EPERM
 	}
-	p := c.pairLocked(g, port)
+	p := c.pairOfLocked(e.port())
+	if p == nil {
+		if p = c.pairLocked(g, e.port()); p == nil {
+			return g.errStopping()
+		}
+	}
 	switch {
-	case p == nil:
-		return g.errStopping()
 	case call == allCalls:
 		c.fillLocked(r, e, p)
 	default:
@@ -225,11 +237,12 @@ func (s *System) copyTable(by *cage, src, dst abi.CageID) error {
 
 // copyLocked makes the call, or all of them, be served on to as on from, which has a row.
 func (s *System) copyLocked(from, to *cage, call abi.Call) error {
-	r, err := s.rowLocked(to)
-	if err != nil {
-		return err
+	if to.row == 0 {
+		if err := s.giveRowLocked(to); err != nil {
+			return err
+		}
 	}
-	src := rowAt(from.row)
+	r, src := rowAt(to.row), rowAt(from.row)
 	if call < allCalls {
 		e, p := src.at(call), (*pair)(nil)
 		if e.isGrate() {
@@ -273,20 +286,18 @@ func (s *System) copyLocked(from, to *cage, call abi.Call) error {
 	return nil
 }
 
-// rowLocked is the row of c, which gets one if it has none.
-func (s *System) rowLocked(c *cage) (*row, error) {
-	switch {
-	case c.over:
-		return nil, c.errStopping()
-	case c.row == 0:
-		addr, err := s.table.take()
-		if err != nil {
-			return nil, err
-		}
-		c.row = addr
-		s.table.publish(c.id, addr)
+// giveRowLocked gives c, which has none, a row.
+func (s *System) giveRowLocked(c *cage) error {
+	if c.over {
+		return c.errStopping()
 	}
-	return rowAt(c.row), nil
+	addr, err := s.table.take()
+	if err != nil {
+		return err
+	}
+	c.row = addr
+	s.table.publish(c.id, addr)
+	return nil
 }
 
 // ownsLocked reports whether the call, or each of them, is native or served by c itself.
