@@ -37,8 +37,8 @@ type hammered struct {
 	t      *testing.T
 	slots  [hammerSlots]slot
 	memory []byte // of all cages; not Go's, since guests may race for theirs as they like
-	// born is held for writing while a cage exists that has no guard yet, which nobody may copy from.
-	born   sync.RWMutex
+	// bornMu is held for writing while a cage exists that has no guard yet, which nobody may copy from.
+	bornMu sync.RWMutex
 	calls  atomic.Int64
 	deaths atomic.Int64
 	served atomic.Int64
@@ -47,11 +47,11 @@ type hammered struct {
 
 // slot is the cages that have one id, one after the other.
 type slot struct {
-	// gate is what the shim has: a caller or a worker inside has it for reading, and who has it for writing knows the cage
+	// gateMu is what the shim has: a caller or a worker inside has it for reading, and who has it for writing knows the cage
 	// to be quiescent.
-	gate       sync.RWMutex
-	now        *life  // guarded by gate
-	generation uint64 // guarded by gate
+	gateMu     sync.RWMutex
+	now        *life  // guarded by gateMu
+	generation uint64 // guarded by gateMu
 }
 
 // life is one cage of the hammer.
@@ -90,8 +90,8 @@ func (h *hammered) birth(i int) {
 		}
 		return l.mem
 	}}
-	h.born.Lock()
-	defer h.born.Unlock()
+	h.bornMu.Lock()
+	defer h.bornMu.Unlock()
 	if err := errors.Join(h.AddCage(l.id, l.exit, cfg), h.SetPort(l.id, l.port)); err != nil {
 		h.t.Error(err)
 	}
@@ -105,14 +105,14 @@ func (h *hammered) birth(i int) {
 // death ends the cage of a slot, and the next one is born.
 func (h *hammered) death(i int) {
 	s := &h.slots[i]
-	s.gate.RLock()
+	s.gateMu.RLock()
 	l := s.now
-	s.gate.RUnlock()
+	s.gateMu.RUnlock()
 	if !h.HarshCageExit(l.exit, exitcoord.Cause{Kind: exitcoord.HostKill, Signal: 9}) {
 		return // another one does it
 	}
-	s.gate.Lock() // everything inside leaves
-	defer s.gate.Unlock()
+	s.gateMu.Lock() // everything inside leaves
+	defer s.gateMu.Unlock()
 	if err := l.exit.Quiescent(nil); err != nil {
 		h.t.Error(err)
 	}
@@ -127,16 +127,16 @@ func (h *hammered) death(i int) {
 // enter is a new thread of the cage in the slot, which leaves by leave; nil if the cage takes none just now.
 func (h *hammered) enter(i int, caller *threei.Thread) (t *threei.Thread, leave func()) {
 	s := &h.slots[i]
-	if !s.gate.TryRLock() {
+	if !s.gateMu.TryRLock() {
 		return nil, nil
 	}
 	if s.now.Stopping() {
-		s.gate.RUnlock()
+		s.gateMu.RUnlock()
 		return nil, nil
 	}
 	return &threei.Thread{
 		Cage: s.now.id, TID: 1, Memory: s.now.mem, Cancel: s.now, Native: s.now, Caller: caller,
-	}, s.gate.RUnlock
+	}, s.gateMu.RUnlock
 }
 
 // serve is the shim: it has the grate of an entry serve the call, with a worker that does something of its own first.
@@ -210,11 +210,11 @@ func (h *hammered) work(t *threei.Thread, from abi.CageID, rnd *rand.Rand) {
 			Val: [6]uint64{uint64(target), 0, 2}, Cage: [6]abi.CageID{abi.CageID(free), t.Cage},
 		})
 	case 6:
-		if h.born.TryRLock() {
+		if h.bornMu.TryRLock() {
 			h.Syscall(t, abi.CallCopyHandlerTableToCage, &threei.Args{
 				Val: [6]uint64{uint64(10 + rnd.IntN(hammerSlots))}, Cage: [6]abi.CageID{abi.CageID(10 + rnd.IntN(hammerSlots))},
 			})
-			h.born.RUnlock()
+			h.bornMu.RUnlock()
 		}
 	case 7:
 		h.Syscall(t, deep, hammerArgs(rnd, own, t.Cage))
@@ -233,9 +233,9 @@ func (h *hammered) manage(rnd *rand.Rand) {
 	case 4, 5:
 		err = h.RegisterHandler(bg, id(), []abi.Call{free, deep, peek}[rnd.IntN(3)], abi.CageDeregister, 0)
 	case 6, 7:
-		h.born.RLock()
+		h.bornMu.RLock()
 		err = h.CopyHandlerTable(bg, id(), id())
-		h.born.RUnlock()
+		h.bornMu.RUnlock()
 	case 8:
 		err = h.RegisterAll(bg, id(), id(), 3)
 	case 9:
@@ -302,9 +302,9 @@ func TestHammer(t *testing.T) {
 		return e.Result()
 	})
 	for i := range h.slots {
-		h.slots[i].gate.Lock()
+		h.slots[i].gateMu.Lock()
 		h.birth(i)
-		h.slots[i].gate.Unlock()
+		h.slots[i].gateMu.Unlock()
 	}
 	ctx, cancel := context.WithTimeout(bg, d)
 	defer cancel()
