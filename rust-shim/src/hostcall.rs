@@ -87,7 +87,7 @@ fn call_host(
             Polled::Ready => LINDSHIM_RESUMED_READY,
             Polled::TimedOut => LINDSHIM_RESUMED_TIMED_OUT,
             Polled::Refused => LINDSHIM_RESUMED_REFUSED,
-            Polled::Stopped | Polled::Claimed => return Err(Leave::Stopped.into()),
+            Polled::Stopped | Polled::Claimed => return Err(stopped(context)),
         };
         // A guest's other threads may have grown the memory. It does not move.
         if let Some(memory) = &context.domain.shared_memory {
@@ -96,13 +96,19 @@ fn call_host(
     };
     context.slot.at_guest();
     if context.domain.gate.is_closed() {
-        return Err(Leave::Stopped.into());
+        return Err(stopped(context));
     }
     match verdict {
         LINDSHIM_CONTINUE => Ok(()),
         LINDSHIM_QUIT => Err(Leave::Quit.into()),
         _ => Err(Leave::HostFailed.into()),
     }
+}
+
+/// The thread leaves because its domain is stopping. It is counted out before it does.
+fn stopped(context: &Context) -> wasmtime::Error {
+    context.domain.depart(&context.slot, None);
+    Leave::Stopped.into()
 }
 
 /// Waits in the host's place. The thread's poller is made when it first waits, and kept.
@@ -282,7 +288,7 @@ fn wait(
         Waited::Woken => Ok(0),
         Waited::NotEqual => Ok(1),
         Waited::TimedOut => Ok(2),
-        Waited::Stopped | Waited::Claimed => Err(Leave::Stopped.into()),
+        Waited::Stopped | Waited::Claimed => Err(stopped(context)),
     }
 }
 
