@@ -119,14 +119,21 @@ func (s *System) SetPort(id abi.CageID, port uint64) error {
 	return nil
 }
 
-// HandlersAddr is the host address of the word that leads to the handlers of the cages that have the id, for the shim; 0
-// if no cage can have it, or none was added yet. It stays valid until Close.
-func (s *System) HandlersAddr(id abi.CageID) uintptr {
-	dir := s.table.dir.Load()
-	if dir == 0 || id >= maxCages {
-		return 0
+// HandlersAddr is the host address of the word that leads to the handlers of the cage that has the id, whether or not it
+// was added yet: for the shim. It stays valid until Close.
+//
+// # Errors
+//
+//   - ErrCageID: the id is 2^20 or more
+//   - an error of the host: there is no memory for the handler table
+func (s *System) HandlersAddr(id abi.CageID) (uintptr, error) {
+	if id >= maxCages {
+		return 0, fmt.Errorf("handlers of cage %d: %w", id, ErrCageID)
 	}
-	return directoryAt(dir).addr(id)
+	if err := s.table.open(); err != nil {
+		return 0, fmt.Errorf("handlers of cage %d: %w", id, err)
+	}
+	return directoryAt(s.table.dir.Load()).addr(id), nil
 }
 
 // named is the cage that has the id, if it runs.

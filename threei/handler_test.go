@@ -2,6 +2,7 @@ package threei_test
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"math"
 	"slices"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/lindbridge/lindbridge/abi"
 	"github.com/lindbridge/lindbridge/exitcoord"
+	"github.com/lindbridge/lindbridge/internal/guestmem"
 	"github.com/lindbridge/lindbridge/threei"
 )
 
@@ -145,11 +147,58 @@ func TestCages_HaveOnePortAndALowID(t *testing.T) {
 	if err := w.AddCage(1<<20, x, threei.CageConfig{}); !errors.Is(err, threei.ErrCageID) {
 		t.Errorf("id 2^20: %v", err)
 	}
-	if w.HandlersAddr(1<<20) != 0 || w.HandlersAddr(math.MaxUint64) != 0 {
-		t.Error("an id that is too large has an address")
+	for _, id := range []abi.CageID{1 << 20, math.MaxUint64} {
+		if a, err := w.HandlersAddr(id); a != 0 || !errors.Is(err, threei.ErrCageID) {
+			t.Errorf("the address for id %d: %#x, %v", id, a, err)
+		}
 	}
-	if a, b := w.HandlersAddr(app), w.HandlersAddr(app+1); a == 0 || b != a+8 {
-		t.Errorf("words at %#x and %#x", a, b)
+}
+
+// TestTable_IsWhatTheShimReads: the words themselves, as the package's documentation says where they are.
+func TestTable_IsWhatTheShimReads(t *testing.T) {
+	w := newWorld(t)
+	addr, err := w.HandlersAddr(app) // before there is a cage
+	if err != nil {
+		t.Fatal(err)
+	}
+	next, err := w.HandlersAddr(app + 1)
+	if err != nil || next != addr+8 {
+		t.Errorf("words at %#x and %#x, %v", addr, next, err)
+	}
+	word := func(addr uint64) uint64 { return binary.LittleEndian.Uint64(guestmem.HostBytes(addr, 8)) }
+	read := func(call abi.Call) uint64 {
+		row := word(uint64(addr))
+		if row%64 != 0 {
+			t.Fatalf("a row at %#x", row)
+		}
+		return word(row + 64 + word(row)&1*uint64(abi.MaxCall)*8 + uint64(call)*8)
+	}
+	w.cage(app)
+	w.cage(other)
+	if row := word(uint64(addr)); row != 0 {
+		t.Errorf("a cage without handlers has a row at %#x", row)
+	}
+	w.grate(policy)
+	w.register(app, 5, policy, 0xabcdef)
+	w.register(other, 1023, policy, 1)
+	const generation, index = 1, uint64(policy)
+	want := uint64(1)<<62 | generation<<40 | index<<24 | 0xabcdef
+	if e := read(5); e != want {
+		t.Errorf("the word is %#x, want %#x", e, want)
+	}
+	if err := w.CopyHandlerTable(bg, other, app); err != nil {
+		t.Fatal(err)
+	}
+	if e := read(5); e != 0 {
+		t.Errorf("the word of a native call is %#x", e)
+	}
+	w.cages[policy].kill()
+	if e := read(1023); e != 3<<62 {
+		t.Errorf("the word of a grate that is gone is %#x", e)
+	}
+	w.cages[app].kill()
+	if row := word(uint64(addr)); row != 0 {
+		t.Errorf("a cage that is gone has a row at %#x", row)
 	}
 }
 
