@@ -26,8 +26,10 @@ type Cage struct {
 	exit      *exitcoord.Exit   // immutable
 	timeLimit time.Duration     // immutable
 	stdio     stdio
+	grate     *grate        // what it has as a grate, nil if it is none; immutable
 	threads   atomic.Int64  // guest threads that have not ended
 	inStop    atomic.Bool   // the shim is just being asked to stop the cage
+	adopted   bool          // it is the runtime's to end; guarded by rt.mu
 	done      chan struct{} // closed when the cage is a zombie and its output was copied
 
 	timerMu sync.Mutex
@@ -94,6 +96,7 @@ func (c *Cage) end(cause exitcoord.Cause) { c.rt.sys.HarshCageExit(c.exit, cause
 func (c *Cage) reap() {
 	c.reapOnce.Do(func() {
 		// Must precede the id's return, after which another cage may have it.
+		c.rt.running.Delete(uint64(c.ID()), c)
 		c.rt.sys.RemoveCage(c.ID(), c.exit)
 		// Neither can fail: the cage is a zombie, and this runs once.
 		_ = c.exit.Reap()

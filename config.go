@@ -69,6 +69,11 @@ type Config struct {
 	// MaxOpenFiles is the most open files at once, of all cages together; duplicates of a descriptor do not count. 0:
 	// DefaultMaxOpenFiles. The host's own RLIMIT_NOFILE is usually less, and counts too.
 	MaxOpenFiles uint64
+	// MaxCallDepth is how many grates deep a call may be, at most 64: one more is ELOOP. 0: 16.
+	MaxCallDepth int
+	// Trace, if not nil, is told of each call that a grate has served, on the thread that called and before that goes on,
+	// many at once. It must not block for long.
+	Trace func(Trace)
 	// Observer, if not nil, is told of each event of each exit, in order for each cage. It is called on the thread where
 	// the event happens and must not block: see exitcoord.Event.
 	Observer func(exitcoord.Event)

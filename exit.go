@@ -44,6 +44,12 @@ func threadStates(threads []bridge.ThreadState, begin time.Duration) []exitcoord
 			state.Left = max(t.Left-begin, 1)
 			state.Outcome = t.Outcome.String()
 		}
+		if t.Worker && t.At != bridge.AtIdle {
+			state.At = "worker in " + state.At
+		}
+		if t.Torn {
+			state.At += ", which was ended in the middle of it"
+		}
 		states[i] = state
 	}
 	return states
@@ -52,12 +58,25 @@ func threadStates(threads []bridge.ThreadState, begin time.Duration) []exitcoord
 // steps are phase 2 of a cage's exit. They are the runtime's own and trusted to return, so that they have no deadlines.
 func (c *Cage) steps() []exitcoord.Step {
 	return []exitcoord.Step{
+		{Name: "notify", Run: c.notifyGrates},
+		{Name: "handlers", Run: c.dropHandlers},
 		{Name: "descriptors", Run: c.closeDescriptors},
 		{Name: "timers", Run: c.stopTimers},
 		{Name: "children", Run: c.releaseChildren},
 		{Name: "memory", Run: c.releaseMemory},
 		{Name: "zombie", Run: c.becomeZombie},
 	}
+}
+
+// notifyGrates tells the grate that has asked for it, while there still are descriptors. It has a deadline of its own.
+func (c *Cage) notifyGrates(ctx context.Context) error {
+	return c.rt.sys.NotifyGrates(ctx, c.ID(), c.exit)
+}
+
+// dropHandlers makes what is served by the cage "target gone", and forgets who serves its own calls.
+func (c *Cage) dropHandlers(context.Context) error {
+	c.rt.sys.DropHandlers(c.ID(), c.exit)
+	return nil
 }
 
 // closeDescriptors closes what only this cage had open. It comes first because others see it: a pipe's other end reads
@@ -77,7 +96,9 @@ func (c *Cage) releaseChildren(context.Context) error {
 
 // releaseMemory comes after everything that may look at it: until here the addresses of the cage are valid, from here on
 // none is.
-func (c *Cage) releaseMemory(context.Context) error { return c.dom.Close() }
+func (c *Cage) releaseMemory(context.Context) error {
+	return c.rt.sys.ReleaseMemory(c.ID(), c.exit, c.dom.Close)
+}
 
 // becomeZombie comes last, because it is what others see: the status is recorded and whoever waits is woken.
 func (c *Cage) becomeZombie(context.Context) error {

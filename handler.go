@@ -1,16 +1,22 @@
 package lindbridge
 
 import (
+	"slices"
+
+	"golang.org/x/sys/unix"
+
 	"github.com/lindbridge/lindbridge/abi"
 	"github.com/lindbridge/lindbridge/bridge"
 	"github.com/lindbridge/lindbridge/exitcoord"
+	"github.com/lindbridge/lindbridge/lindabi"
 	"github.com/lindbridge/lindbridge/threei"
+	"github.com/lindbridge/lindbridge/wasip1"
 )
 
 // handler is the runtime as the bridge sees it.
 type handler Runtime
 
-// HostCall carries out a WASI function.
+// HostCall carries out a function that a guest imports.
 func (h *handler) HostCall(call *bridge.Call) bridge.Verdict {
 	c, ok := call.User().(*Cage)
 	if !ok {
@@ -23,8 +29,21 @@ func (h *handler) HostCall(call *bridge.Call) bridge.Verdict {
 	}
 	t.Memory = call.Memory()
 	resumed := call.Resumed()
+	if resumed == bridge.ResumedInterrupted {
+		return h.interrupted(call)
+	}
 	t.BeginHostCall(resumed != bridge.ResumedRefused, resumed != bridge.NotResumed)
-	result, verdict := h.wasi.Call(t, c.env, call.Import(), call)
+	if call.Worker() {
+		token := h.serve(call, t, c)
+		defer token.close()
+	}
+	result, verdict := uint64(0), wasip1.Continue
+	if lindabi.Serves(call.Import()) {
+		result = lindabi.Call(h.sys, t, call.Import(), call)
+		t.ScratchReset()
+	} else {
+		result, verdict = h.wasi.Call(t, c.env, call.Import(), call)
+	}
 	if fds, timeout, parked := t.Parked(); parked {
 		var wait [threei.MaxWait]bridge.WaitFD
 		for i, fd := range fds {
@@ -40,6 +59,110 @@ func (h *handler) HostCall(call *bridge.Call) bridge.Verdict {
 	return bridge.Verdict(verdict)
 }
 
+// interrupted ends a call that a worker waits in: somebody whom it serves is stopping.
+func (h *handler) interrupted(call *bridge.Call) bridge.Verdict {
+	if lindabi.Serves(call.Import()) {
+		call.SetResult(uint64(uint32(abi.EINTR.Result())))
+	} else {
+		call.SetResult(uint64(wasip1.ErrnoIntr))
+	}
+	return bridge.Continue
+}
+
+// serve prepares the thread of a worker of c for a host call: whom it serves, and what interrupts it.
+func (h *handler) serve(call *bridge.Call, t *threei.Thread, c *Cage) *workerToken {
+	token := &workerToken{cage: c, rt: (*Runtime)(h), fd: -1}
+	t.Cancel = token
+	t.Caller = nil
+	switch user := call.CallerUser().(type) {
+	case nil: // the host's own call
+	case *Cage:
+		if call.Depth() > 1 {
+			t.Caller = h.callers()
+			break
+		}
+		caller, ok := call.CallerData().(*threei.Thread)
+		if !ok {
+			caller = &threei.Thread{Cage: user.ID(), Cancel: (*canceler)(user), Native: user.proc}
+		}
+		t.Caller = caller
+	}
+	return token
+}
+
+// callers is the chain of threads that the calling worker serves. Each of them waits for this one, on the same OS thread.
+func (h *handler) callers() *threei.Thread {
+	list, err := h.engine.Callers()
+	if err != nil {
+		return nil // then it may name nobody but its own cage
+	}
+	var outer *threei.Thread
+	for _, caller := range slices.Backward(list) {
+		user, ok := caller.User.(*Cage)
+		if !ok {
+			continue // the host
+		}
+		t, ok := caller.Data.(*threei.Thread)
+		if !ok {
+			t = &threei.Thread{Cage: user.ID(), TID: int32(caller.TID), Cancel: (*canceler)(user), Native: user.proc}
+		}
+		if caller.Worker {
+			t.Caller = outer
+		}
+		outer = t
+	}
+	return outer
+}
+
+// workerToken is the cancel token of a worker during one host call: it fires when the grate stops, or somebody whom the
+// worker serves.
+type workerToken struct {
+	cage      *Cage
+	rt        *Runtime
+	fd        int // the joined one; -1 if it was not asked for
+	interrupt int
+}
+
+// CancelFD is readable when the grate stops or the worker's call is to be interrupted.
+func (w *workerToken) CancelFD() (int, error) {
+	if w.fd >= 0 {
+		return w.fd, nil
+	}
+	own, err := w.cage.dom.CancelFD()
+	if err != nil {
+		return -1, err
+	}
+	if w.interrupt, err = w.rt.engine.InterruptFD(); err != nil {
+		return -1, err
+	}
+	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return -1, err
+	}
+	for _, token := range []int{own, w.interrupt} {
+		err := unix.EpollCtl(fd, unix.EPOLL_CTL_ADD, token, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(token)})
+		if err != nil {
+			_ = unix.Close(fd)
+			return -1, err
+		}
+	}
+	w.fd = fd
+	return fd, nil
+}
+
+// Stopping reports whether the grate's exit has begun.
+func (w *workerToken) Stopping() bool { return (*canceler)(w.cage).Stopping() }
+
+// close ends the host call. If it was interrupted, that is over: the worker's later calls may block again.
+func (w *workerToken) close() {
+	if w.fd < 0 {
+		return
+	}
+	_ = unix.Close(w.fd)
+	var count [8]byte
+	_, _ = unix.Read(w.interrupt, count[:]) // it does not block, and there may be nothing
+}
+
 // ThreadEnd turns the end of a thread into the end of its cage, where it is that.
 func (h *handler) ThreadEnd(e *bridge.ThreadEnd) {
 	c, ok := e.User.(*Cage)
@@ -47,6 +170,15 @@ func (h *handler) ThreadEnd(e *bridge.ThreadEnd) {
 		return
 	}
 	cause := exitcoord.Cause{TID: int32(e.TID), Message: e.Message, Backtrace: e.Backtrace}
+	if e.Worker {
+		// One that trapped ends its grate, as a signal ends a process. One that was discarded is the end of no more than
+		// itself, and one that could not start was the end of nothing.
+		if e.Outcome == bridge.EndTrapped {
+			cause.Kind = exitcoord.Trap
+			c.end(cause)
+		}
+		return
+	}
 	switch e.Outcome {
 	case bridge.EndStopped:
 		return // the exit is under way, and its cause known

@@ -15,6 +15,7 @@ type Module struct {
 	rt     *Runtime       // immutable
 	native *bridge.Module // immutable
 	info   bridge.ModuleInfo
+	grate  bool // it was loaded by LoadGrate; immutable
 
 	closeOnce sync.Once
 	closeErr  error
@@ -31,6 +32,12 @@ type Module struct {
 //   - ErrThreads: it imports wasi.thread-spawn, but no shared memory, or exports no wasi_thread_start
 //   - ErrClosed: the runtime is closed
 func (rt *Runtime) Load(ctx context.Context, b []byte) (*Module, error) {
+	return rt.load(ctx, b, rt.engine.Load, false)
+}
+
+func (rt *Runtime) load(
+	ctx context.Context, b []byte, compile func([]byte) (*bridge.Module, error), grate bool,
+) (*Module, error) {
 	if err := context.Cause(ctx); err != nil {
 		return nil, fmt.Errorf("load module: %w", err)
 	}
@@ -38,11 +45,11 @@ func (rt *Runtime) Load(ctx context.Context, b []byte) (*Module, error) {
 		return nil, fmt.Errorf("load module: %w", ErrClosed)
 	}
 	defer rt.starting.Done()
-	native, err := rt.engine.Load(b)
+	native, err := compile(b)
 	if err != nil {
 		return nil, err
 	}
-	m := &Module{rt: rt, native: native}
+	m := &Module{rt: rt, native: native, grate: grate}
 	if err := m.inspect(); err != nil {
 		_ = native.Close() // the error to report is the module's
 		return nil, fmt.Errorf("load module: %w", err)

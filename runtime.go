@@ -13,6 +13,8 @@ import (
 	"github.com/lindbridge/lindbridge/cage"
 	"github.com/lindbridge/lindbridge/exitcoord"
 	"github.com/lindbridge/lindbridge/fdtables"
+	"github.com/lindbridge/lindbridge/internal/ids"
+	"github.com/lindbridge/lindbridge/lindabi"
 	"github.com/lindbridge/lindbridge/rawposix"
 	"github.com/lindbridge/lindbridge/threei"
 	"github.com/lindbridge/lindbridge/wasip1"
@@ -27,6 +29,8 @@ type Runtime struct {
 	ids      *cage.Table           // immutable
 	null     *rawposix.Shared      // /dev/null; immutable
 	observer func(exitcoord.Event) // immutable
+	trace    func(Trace)           // immutable; or nil
+	running  ids.Map[Cage]         // those that are known to 3i
 
 	mu      sync.Mutex
 	closing bool                 // guarded by mu
@@ -46,6 +50,7 @@ func New(cfg Config) (*Runtime, error) {
 	rt := &Runtime{
 		sys:      threei.NewSystem(),
 		observer: cfg.Observer,
+		trace:    cfg.Trace,
 		cages:    make(map[*Cage]struct{}),
 		modules:  make(map[*Module]struct{}),
 	}
@@ -62,29 +67,52 @@ func New(cfg Config) (*Runtime, error) {
 		return nil, fmt.Errorf("new runtime: %w", err)
 	}
 	rawposix.Register(rt.sys)
+	rt.sys.SetNative(abi.CallGrateServe, rt.grateServe)
+	rt.sys.Configure(threei.Config{CallGrate: rt.callGrate, MayInterpose: rt.mayInterpose})
 	rt.wasi = wasip1.New(rt.sys)
 	rt.ids = cage.New(cage.Config{MaxCages: or(cfg.MaxCages, DefaultMaxCages)})
 
-	rt.engine, err = bridge.Open(bridge.Config{
+	native := bridge.Config{
 		Path:           cfg.ShimPath,
 		CacheDir:       cfg.CacheDir,
 		MaxThreads:     uint64(or(cfg.MaxThreads, DefaultMaxThreads)),
 		MaxIdleThreads: uint64(max(cfg.MaxIdleThreads, 0)),
 		Handler:        (*handler)(rt),
 		OnPanic:        rt.onPanic,
-	})
+		MaxCallDepth:   uint32(max(cfg.MaxCallDepth, 0)),
+	}
+	if cfg.Trace != nil {
+		native.Trace = rt.traced
+	}
+	rt.engine, err = bridge.Open(native)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("new runtime: %w", err), rt.null.Close())
 	}
-	imports := wasip1.Imports()
-	defined := make([]bridge.Import, len(imports))
-	for i, imp := range imports {
-		defined[i] = bridge.Import(imp)
-	}
-	if err := rt.engine.Define(defined); err != nil {
+	if err := rt.engine.Define(imports()); err != nil {
 		return nil, errors.Join(fmt.Errorf("new runtime: %w", err), rt.engine.Close(), rt.null.Close())
 	}
 	return rt, nil
+}
+
+// imports are all functions that programs may import.
+func imports() []bridge.Import {
+	var all []bridge.Import
+	for _, imp := range wasip1.Imports() {
+		all = append(all, bridge.Import(imp))
+		if alsoLind[imp.Name] {
+			imp.Module = lindabi.Module
+			all = append(all, bridge.Import(imp))
+		}
+	}
+	for _, imp := range lindabi.Imports() {
+		all = append(all, bridge.Import(imp))
+	}
+	return all
+}
+
+// alsoLind are the functions of WASI that programs which are linked for Lind import from there.
+var alsoLind = map[string]bool{
+	"args_get": true, "args_sizes_get": true, "environ_get": true, "environ_sizes_get": true, "random_get": true,
 }
 
 func or(v, otherwise int) int {

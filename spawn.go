@@ -12,6 +12,7 @@ import (
 	"github.com/lindbridge/lindbridge/bridge"
 	"github.com/lindbridge/lindbridge/exitcoord"
 	"github.com/lindbridge/lindbridge/fdtables"
+	"github.com/lindbridge/lindbridge/internal/guestmem"
 	"github.com/lindbridge/lindbridge/rawposix"
 	"github.com/lindbridge/lindbridge/threei"
 	"github.com/lindbridge/lindbridge/wasip1"
@@ -42,7 +43,7 @@ func (rt *Runtime) Spawn(ctx context.Context, p Program) (*Cage, error) {
 		return nil, fmt.Errorf("spawn: %w", ErrClosed)
 	}
 	defer rt.starting.Done()
-	c, err := rt.build(p)
+	c, err := rt.build(p, nil)
 	if err != nil {
 		return nil, fmt.Errorf("spawn: %w", err)
 	}
@@ -52,8 +53,8 @@ func (rt *Runtime) Spawn(ctx context.Context, p Program) (*Cage, error) {
 	return c, nil
 }
 
-// build makes a cage that is complete but does not run. On failure what was made is given back, in reverse.
-func (rt *Runtime) build(p Program) (_ *Cage, err error) {
+// build makes a cage that is complete but does not run; g is what it has as a grate, if it is to be one. On failure what was made is given back, in reverse.
+func (rt *Runtime) build(p Program, g *grate) (_ *Cage, err error) {
 	var undo []func() error
 	defer func() {
 		if err != nil {
@@ -70,7 +71,7 @@ func (rt *Runtime) build(p Program) (_ *Cage, err error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Cage{rt: rt, env: env, timeLimit: p.TimeLimit, done: make(chan struct{})}
+	c := &Cage{rt: rt, env: env, timeLimit: p.TimeLimit, done: make(chan struct{}), grate: g}
 	if c.entry, err = rt.ids.Alloc(abi.CageInit); err != nil {
 		return nil, err
 	}
@@ -95,8 +96,19 @@ func (rt *Runtime) build(p Program) (_ *Cage, err error) {
 			return nil, err
 		}
 	}
+	handlers, err := rt.sys.HandlersAddr(c.ID())
+	if err != nil {
+		return nil, err
+	}
+	grace := p.StopGrace
+	if grace <= 0 {
+		grace = DefaultStopGrace
+	}
 	c.dom, err = p.Module.native.NewDomain(bridge.DomainConfig{
 		User: c, MaxMemoryBytes: p.MaxMemory, MaxThreads: uint64(max(p.MaxThreads, 0)),
+		Handlers: handlers, Cage: uint64(c.ID()),
+		// Half of what the exit has, so that it does not become stuck for a grate's sake.
+		GrateGrace: grace / 2,
 	})
 	if errors.Is(err, bridge.ErrHandle) {
 		err = fmt.Errorf("%w: it was closed", ErrNoModule)
@@ -106,17 +118,24 @@ func (rt *Runtime) build(p Program) (_ *Cage, err error) {
 	}
 	undo = append(undo, c.dom.Close)
 
-	grace := p.StopGrace
-	if grace <= 0 {
-		grace = DefaultStopGrace
-	}
 	c.exit = exitcoord.New(exitcoord.Config{
 		Cage: c.ID(), Stopper: (*stopper)(c), Steps: c.steps(), StopDeadline: grace, Observer: rt.observer,
 	})
-	if err := rt.sys.AddCage(c.ID(), c.exit, threei.CageConfig{Native: c.proc, Cancel: (*canceler)(c)}); err != nil {
+	err = rt.sys.AddCage(c.ID(), c.exit, threei.CageConfig{Memory: c.memory, Native: c.proc, Cancel: (*canceler)(c)})
+	if err != nil {
 		return nil, err
 	}
+	rt.running.Insert(uint64(c.ID()), c) // the id is this cage's alone until it is reaped
 	return c, nil
+}
+
+// memory is the cage's linear memory as it is now.
+func (c *Cage) memory() guestmem.Memory {
+	m, err := c.dom.Memory()
+	if err != nil {
+		return guestmem.Memory{} // it is gone, and so has no bytes
+	}
+	return m
 }
 
 // firstPreopen is the descriptor of the first directory: wasi-libc looks for them from 3 on.
@@ -134,12 +153,21 @@ func installDir(proc *rawposix.Process, i int, dir Dir) error {
 	return nil
 }
 
+// adopt makes a cage that was built the runtime's, which ends it by the one exit only.
+func (c *Cage) adopt() {
+	c.rt.mu.Lock()
+	defer c.rt.mu.Unlock()
+	if _, known := c.rt.cages[c]; known || c.adopted {
+		return
+	}
+	c.adopted = true
+	c.rt.cages[c] = struct{}{}
+	c.stdio.begin()
+}
+
 // start lets the cage run. From here on it ends by the one exit only, also if its first thread cannot be started.
 func (c *Cage) start(p Program) error {
-	c.rt.mu.Lock()
-	c.rt.cages[c] = struct{}{}
-	c.rt.mu.Unlock()
-	c.stdio.begin()
+	c.adopt()
 	c.threads.Store(1)
 	err := c.dom.Start("_start")
 	if err != nil {

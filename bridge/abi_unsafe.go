@@ -28,14 +28,16 @@ const (
 	statusRuntime int32 = 11
 	statusPanic   int32 = 12
 	statusABI     int32 = 13
+	statusDepth   int32 = 14
 )
 
 // How a host call is made: for the first time, or again after a wait.
 const (
-	resumedNot      uint32 = 0
-	resumedReady    uint32 = 1
-	resumedTimedOut uint32 = 2
-	resumedRefused  uint32 = 3
+	resumedNot         uint32 = 0
+	resumedReady       uint32 = 1
+	resumedTimedOut    uint32 = 2
+	resumedRefused     uint32 = 3
+	resumedInterrupted uint32 = 4
 )
 
 // maxWait is how many descriptors a host call can have the shim wait for.
@@ -54,6 +56,9 @@ const (
 	structModuleInfo   uint32 = 8
 	structExtern       uint32 = 9
 	structEngineStats  uint32 = 10
+	structGrateConfig  uint32 = 11
+	structTrace        uint32 = 12
+	structCaller       uint32 = 13
 )
 
 // Lengths of the texts that lie within structures.
@@ -83,6 +88,11 @@ type callABI struct {
 	waitCount   uint32
 	resumed     uint32
 	timeoutNs   int64
+	// The rest is of a call that a worker of a grate makes.
+	callerUser       uint64
+	callerThreadUser uint64
+	depth            uint32
+	worker           uint32
 }
 
 // waitFDABI is lindshim_wait_fd_t.
@@ -100,6 +110,8 @@ type threadEndABI struct {
 	outcome        uint32
 	trap           uint32
 	main           uint32
+	worker         uint32
+	reserved       uint32
 	message        unsafe.Pointer // const char *, not NUL-terminated
 	messageBytes   uint64
 	backtrace      unsafe.Pointer // const char *, not NUL-terminated
@@ -117,6 +129,8 @@ type threadABI struct {
 	leftNs   uint64
 	// threadUser is set in a report, for a thread that there was no threadEnd of.
 	threadUser uint64
+	worker     uint32
+	torn       uint32
 	function   [functionTextBytes]byte // NUL-terminated
 }
 
@@ -144,6 +158,9 @@ type engineConfigABI struct {
 	hostCall       uintptr // lindshim_host_call_fn
 	threadEnd      uintptr // lindshim_thread_end_fn
 	quiescent      uintptr // lindshim_quiescent_fn
+	trace          uintptr // lindshim_trace_fn, or 0
+	maxCallDepth   uint32
+	reserved       uint32
 }
 
 // importABI is lindshim_import_t.
@@ -167,6 +184,42 @@ type domainConfigABI struct {
 	user           uint64
 	maxMemoryBytes uint64
 	maxThreads     uint64
+	handlers       uintptr // const uint64_t *: not of Go's memory
+	cage           uint64
+	grateGraceNs   uint64
+}
+
+// grateConfigABI is lindshim_grate_config_t.
+type grateConfigABI struct {
+	structSize uint32
+	maxWorkers uint32
+	stackBytes uint64
+	busy       uint32
+	reserved   uint32
+}
+
+// traceABI is lindshim_trace_t. Valid during the callback.
+type traceABI struct {
+	user       uint64
+	threadUser uint64
+	tid        uint32
+	depth      uint32
+	grateUser  uint64
+	call       uint64
+	args       [6]uint64
+	argcages   [6]uint64
+	result     int32
+	reserved   uint32
+	startNs    uint64
+	durationNs uint64
+}
+
+// callerABI is lindshim_caller_t.
+type callerABI struct {
+	user       uint64
+	threadUser uint64
+	tid        uint32
+	worker     uint32
 }
 
 // moduleInfoABI is lindshim_module_info_t.
@@ -200,10 +253,11 @@ type engineStatsABI struct {
 	modules        uint64
 }
 
-// What the two structures that carry their own size say it is.
+// What the structures that carry their own size say it is.
 const (
 	engineConfigBytes = uint32(unsafe.Sizeof(engineConfigABI{}))
 	domainConfigBytes = uint32(unsafe.Sizeof(domainConfigABI{}))
+	grateConfigBytes  = uint32(unsafe.Sizeof(grateConfigABI{}))
 )
 
 // mirror says which structure of the C ABI is mirrored with which size.
@@ -227,5 +281,8 @@ func mirrors() []mirror {
 		{"lindshim_module_info_t", structModuleInfo, uint64(unsafe.Sizeof(moduleInfoABI{}))},
 		{"lindshim_extern_t", structExtern, uint64(unsafe.Sizeof(externABI{}))},
 		{"lindshim_engine_stats_t", structEngineStats, uint64(unsafe.Sizeof(engineStatsABI{}))},
+		{"lindshim_grate_config_t", structGrateConfig, uint64(unsafe.Sizeof(grateConfigABI{}))},
+		{"lindshim_caller_t", structCaller, uint64(unsafe.Sizeof(callerABI{}))},
+		{"lindshim_trace_t", structTrace, uint64(unsafe.Sizeof(traceABI{}))},
 	}
 }

@@ -17,6 +17,7 @@ func callAt(addr uintptr) *Call { return (*Call)(foreign(addr)) }
 // threadEndAt and reportAt are likewise what the shim passed.
 func threadEndAt(addr uintptr) *threadEndABI { return (*threadEndABI)(foreign(addr)) }
 func reportAt(addr uintptr) *reportABI       { return (*reportABI)(foreign(addr)) }
+func traceAt(addr uintptr) *traceABI         { return (*traceABI)(foreign(addr)) }
 
 // Domain is the domain that the calling thread belongs to.
 func (c *Call) Domain() *Domain {
@@ -33,6 +34,13 @@ func (c *Call) User() any {
 	}
 	return nil
 }
+
+// Worker reports whether a worker of a grate makes the call, which serves a call of another domain's thread, or of the
+// host. Domain, User and Memory are the grate's then.
+func (c *Call) Worker() bool { return c.c.worker != 0 }
+
+// Depth is how many workers deep the call is, 0 for one that no worker makes.
+func (c *Call) Depth() uint32 { return c.c.depth }
 
 // TID is the calling thread's id within its domain, 1 for the one that Domain.Start started.
 func (c *Call) TID() uint32 { return c.c.tid }

@@ -57,6 +57,7 @@ func threadEnd(c *threadEndABI) {
 		Domain:    d,
 		TID:       c.tid,
 		Main:      c.main != 0,
+		Worker:    c.worker != 0,
 		Outcome:   Outcome(c.outcome),
 		TrapCode:  c.trap,
 		Message:   text(c.message, c.messageBytes),

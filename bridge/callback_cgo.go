@@ -12,6 +12,7 @@ package bridge
 extern int32_t lindbridgeHostCall(uintptr_t call);
 extern void lindbridgeThreadEnd(uintptr_t end);
 extern void lindbridgeQuiescent(uintptr_t report);
+extern void lindbridgeTrace(uintptr_t trace);
 */
 import "C"
 
@@ -26,10 +27,14 @@ func lindbridgeThreadEnd(end C.uintptr_t) { threadEnd(threadEndAt(uintptr(end)))
 //export lindbridgeQuiescent
 func lindbridgeQuiescent(report C.uintptr_t) { quiescent(reportAt(uintptr(report))) }
 
+//export lindbridgeTrace
+func lindbridgeTrace(trace C.uintptr_t) { traced(traceAt(uintptr(trace))) }
+
 func makeCallbacks() callbackAddrs {
 	return callbackAddrs{
 		hostCall:  uintptr(C.lindbridgeHostCall),
 		threadEnd: uintptr(C.lindbridgeThreadEnd),
 		quiescent: uintptr(C.lindbridgeQuiescent),
+		trace:     uintptr(C.lindbridgeTrace),
 	}
 }

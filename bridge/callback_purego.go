@@ -16,5 +16,6 @@ func makeCallbacks() callbackAddrs {
 		}),
 		threadEnd: purego.NewCallback(func(end uintptr) { threadEnd(threadEndAt(end)) }),
 		quiescent: purego.NewCallback(func(report uintptr) { quiescent(reportAt(report)) }),
+		trace:     purego.NewCallback(func(trace uintptr) { traced(traceAt(trace)) }),
 	}
 }

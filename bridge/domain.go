@@ -35,8 +35,15 @@ type DomainConfig struct {
 	User any
 	// MaxMemoryBytes is the most linear memory, all memories of the module together. 0: what the module says.
 	MaxMemoryBytes uint64
-	// MaxThreads is the most guest threads at once. 0: the engine's limit.
+	// MaxThreads is the most guest threads at once, workers aside. 0: the engine's limit.
 	MaxThreads uint64
+	// Handlers is the address of the word that leads to the domain's row of handlers, as the shim's header describes them,
+	// or 0: then the host serves all its system calls. What it leads to stays mapped as long as the engine is open.
+	Handlers uintptr
+	// Cage is the domain's number in calls of lind.make-syscall: it makes them in the name of no other.
+	Cage uint64
+	// GrateGrace is how long a grate that serves one of its threads may go on when the domain stops. 0: 100 ms.
+	GrateGrace time.Duration
 }
 
 // NewDomain makes a domain with a linear memory of its own. Nothing runs in it yet.
@@ -63,6 +70,9 @@ func (m *Module) NewDomain(cfg DomainConfig) (*Domain, error) {
 		user:           d.token,
 		maxMemoryBytes: cfg.MaxMemoryBytes,
 		maxThreads:     cfg.MaxThreads,
+		handlers:       cfg.Handlers,
+		cage:           cfg.Cage,
+		grateGraceNs:   uint64(max(cfg.GrateGrace, 0)),
 	}
 	handle, err := m.engine.lib.domainNew(module, &c)
 	if err != nil {
@@ -249,9 +259,14 @@ func threadState(c *threadABI, names map[uint32]string) ThreadState {
 		Left:     time.Duration(c.leftNs),
 		Outcome:  Outcome(c.outcome),
 		Function: fixedText(c.function[:]),
+		Worker:   c.worker != 0,
+		Torn:     c.torn != 0,
 	}
-	if t.At == AtHostCall {
+	switch t.At {
+	case AtHostCall:
 		t.Import, t.ImportName = c.importID, names[c.importID]
+	case AtGrate:
+		t.Call = c.importID
 	}
 	return t
 }

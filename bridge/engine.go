@@ -18,11 +18,17 @@ type Config struct {
 	MaxThreads uint64
 	// MaxIdleThreads is the most OS threads that are kept for reuse. 0: 64.
 	MaxIdleThreads uint64
-	// StackBytes is the native stack of each thread. 0: 2 MiB.
+	// StackBytes is the native stack of each thread. A call into a grate needs WasmStackBytes and 128 KiB of it to be left.
+	// 0: 4 MiB.
 	StackBytes uint64
 	// WasmStackBytes is how much of it guest code may use; more is a trap. The rest is for host calls: at least 128
 	// KiB. 0: 1 MiB.
 	WasmStackBytes uint64
+	// MaxCallDepth is how many workers of grates deep a thread may be, at most 64. 0: 16.
+	MaxCallDepth uint32
+	// Trace, if not nil, is told of each call that a grate has served, on the thread that called and before it goes on,
+	// many at once. A panic of it is told to OnPanic, and has no other effect.
+	Trace func(Trace)
 	// CacheDir is a directory for compiled modules, absolute, created when missing. Empty: they are not kept.
 	CacheDir string
 	// Handler carries out host calls. Not nil.
@@ -40,6 +46,7 @@ type Engine struct {
 	lib     *library                                // immutable
 	handler Handler                                 // immutable
 	onPanic func(value any, stack []byte, user any) // immutable
+	trace   func(Trace)                             // immutable
 	handle  atomic.Uint64                           // 0 once closed
 	names   atomic.Pointer[map[uint32]string]       // of imports, by id; the map is immutable
 }
@@ -74,7 +81,7 @@ func Open(cfg Config) (*Engine, error) {
 	}
 	EnsureGoThreads(int(min(threads, math.MaxInt32-goThreadHeadroom)) + goThreadHeadroom)
 
-	e := &Engine{lib: lib, handler: cfg.Handler, onPanic: cfg.OnPanic}
+	e := &Engine{lib: lib, handler: cfg.Handler, onPanic: cfg.OnPanic, trace: cfg.Trace}
 	callbacks := process.callbackAddrs()
 	c := engineConfigABI{
 		structSize:     engineConfigBytes,
@@ -86,6 +93,10 @@ func Open(cfg Config) (*Engine, error) {
 		hostCall:       callbacks.hostCall,
 		threadEnd:      callbacks.threadEnd,
 		quiescent:      callbacks.quiescent,
+		maxCallDepth:   cfg.MaxCallDepth,
+	}
+	if cfg.Trace != nil {
+		c.trace = callbacks.trace
 	}
 	c.cacheDir, c.cacheDirBytes = textPtr(cfg.CacheDir)
 	handle, err := lib.engineNew(&c)
@@ -161,7 +172,21 @@ func (e *Engine) Load(b []byte) (*Module, error) {
 	if err != nil {
 		return nil, err
 	}
-	module, err := e.lib.moduleLoad(handle, b)
+	return e.loaded(e.lib.moduleLoad(e.lib.sym.moduleLoad, handle, b))
+}
+
+// LoadGrate is Load for a module whose domains are to be grates: several instances of it can work on one memory. So its
+// memory, if it is its own, becomes a shared one that the domain supplies, and its data and its start function are its
+// first instance's alone. Its domains may also run as any other's.
+func (e *Engine) LoadGrate(b []byte) (*Module, error) {
+	handle, err := e.open("load module")
+	if err != nil {
+		return nil, err
+	}
+	return e.loaded(e.lib.moduleLoad(e.lib.sym.moduleLoadGrate, handle, b))
+}
+
+func (e *Engine) loaded(module uint64, err error) (*Module, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load module: %w", err)
 	}

@@ -43,6 +43,8 @@ var (
 	ErrLimit = errors.New("thread limit reached")
 	// ErrClosed is returned when something is asked to enter a domain that is stopping.
 	ErrClosed = errors.New("domain is stopping")
+	// ErrDepth is returned when calls into grates are nested too deep: ELOOP.
+	ErrDepth = errors.New("calls are nested too deep")
 	// ErrBusy is returned by a Close of what is still in use. The object stays open.
 	ErrBusy = errors.New("still in use")
 )
@@ -77,6 +79,8 @@ func sentinel(status int32) (error, bool) {
 		return ErrPanic, true
 	case statusABI:
 		return ErrABI, true
+	case statusDepth:
+		return ErrDepth, true
 	}
 	return ErrRuntime, false
 }

@@ -55,6 +55,9 @@ const (
 	ResumedTimedOut = Resumed(resumedTimedOut)
 	// ResumedRefused says that the shim cannot wait for these descriptors here: the handler has to wait itself.
 	ResumedRefused = Resumed(resumedRefused)
+	// ResumedInterrupted says that a caller which the worker serves is stopping: the call is to end with EINTR. It is told
+	// once, and to workers alone.
+	ResumedInterrupted = Resumed(resumedInterrupted)
 )
 
 // String is the verdict's name.

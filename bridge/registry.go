@@ -25,8 +25,8 @@ type registry struct {
 
 var process registry
 
-// callbackAddrs are the C addresses of the three callbacks.
-type callbackAddrs struct{ hostCall, threadEnd, quiescent uintptr }
+// callbackAddrs are the C addresses of the callbacks.
+type callbackAddrs struct{ hostCall, threadEnd, quiescent, trace uintptr }
 
 // callbackAddrs makes the callbacks on first use.
 func (r *registry) callbackAddrs() callbackAddrs {

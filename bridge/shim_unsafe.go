@@ -29,6 +29,8 @@ type frame struct {
 	base   uintptr
 	tid    uint32
 	fd     int32
+	args   [grateArgs]uint64
+	result int32
 }
 
 func (l *library) frame() *frame {
@@ -94,9 +96,10 @@ func (l *library) engineDelete(engine uint64) error {
 	return l.done(f, r1)
 }
 
-func (l *library) moduleLoad(engine uint64, b []byte) (uint64, error) {
+// moduleLoad loads a module by the function at fn.
+func (l *library) moduleLoad(fn uintptr, engine uint64, b []byte) (uint64, error) {
 	f := l.frame()
-	r1, _, _ := purego.SyscallN(l.sym.moduleLoad, uintptr(engine),
+	r1, _, _ := purego.SyscallN(fn, uintptr(engine),
 		uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)),
 		uintptr(unsafe.Pointer(&f.handle)), uintptr(errPtr(f)))
 	handle := f.handle
@@ -182,4 +185,38 @@ func (l *library) domainDelete(domain uint64) error {
 	f := l.frame()
 	r1, _, _ := purego.SyscallN(l.sym.domainDelete, uintptr(domain), uintptr(errPtr(f)))
 	return l.done(f, r1)
+}
+
+func (l *library) grateOpen(domain uint64, c *grateConfigABI) (uint64, error) {
+	f := l.frame()
+	r1, _, _ := purego.SyscallN(l.sym.grateOpen, uintptr(domain), uintptr(unsafe.Pointer(c)),
+		uintptr(unsafe.Pointer(&f.handle)), uintptr(errPtr(f)))
+	port := f.handle
+	return port, l.done(f, r1)
+}
+
+// grateCall has a grate serve a call. The arguments are copied to memory that does not move while guests run.
+func (l *library) grateCall(entry, cage, call uint64, args *[grateArgs]uint64) (int32, error) {
+	f := l.frame()
+	f.args = *args
+	r1, _, _ := purego.SyscallN(l.sym.grateCall, uintptr(entry), uintptr(cage), uintptr(call),
+		uintptr(unsafe.Pointer(&f.args)), uintptr(unsafe.Pointer(&f.result)), uintptr(errPtr(f)))
+	result := f.result
+	return result, l.done(f, r1)
+}
+
+func (l *library) callInterruptFD() (int32, error) {
+	f := l.frame()
+	r1, _, _ := purego.SyscallN(l.sym.interruptFD, uintptr(unsafe.Pointer(&f.fd)), uintptr(errPtr(f)))
+	fd := f.fd
+	return fd, l.done(f, r1)
+}
+
+// callCallers fills out and answers how many callers there are, which may be more than fit.
+func (l *library) callCallers(out []callerABI) (uint64, error) {
+	f := l.frame()
+	r1, _, _ := purego.SyscallN(l.sym.callers, uintptr(unsafe.Pointer(unsafe.SliceData(out))), uintptr(len(out)),
+		uintptr(unsafe.Pointer(&f.bytes)), uintptr(errPtr(f)))
+	n := f.bytes
+	return n, l.done(f, r1)
 }

@@ -2,26 +2,31 @@ package bridge
 
 // symbols are the addresses of the shim's functions. Immutable once loaded.
 type symbols struct {
-	abiVersion     uintptr
-	structSize     uintptr
-	version        uintptr
-	engineNew      uintptr
-	engineDefine   uintptr
-	engineStats    uintptr
-	engineDelete   uintptr
-	moduleLoad     uintptr
-	moduleInfo     uintptr
-	moduleImport   uintptr
-	moduleExport   uintptr
-	moduleDelete   uintptr
-	domainNew      uintptr
-	domainStart    uintptr
-	threadSpawn    uintptr
-	domainStop     uintptr
-	domainCancelFD uintptr
-	domainThreads  uintptr
-	domainMemory   uintptr
-	domainDelete   uintptr
+	abiVersion      uintptr
+	structSize      uintptr
+	version         uintptr
+	engineNew       uintptr
+	engineDefine    uintptr
+	engineStats     uintptr
+	engineDelete    uintptr
+	moduleLoad      uintptr
+	moduleInfo      uintptr
+	moduleImport    uintptr
+	moduleExport    uintptr
+	moduleDelete    uintptr
+	domainNew       uintptr
+	domainStart     uintptr
+	threadSpawn     uintptr
+	domainStop      uintptr
+	domainCancelFD  uintptr
+	domainThreads   uintptr
+	domainMemory    uintptr
+	domainDelete    uintptr
+	moduleLoadGrate uintptr
+	grateOpen       uintptr
+	grateCall       uintptr
+	interruptFD     uintptr
+	callers         uintptr
 }
 
 // symbol ties a name of the C ABI to the place for its address.
@@ -53,5 +58,10 @@ func (s *symbols) table() []symbol {
 		{"lindshim_domain_threads", &s.domainThreads},
 		{"lindshim_domain_memory", &s.domainMemory},
 		{"lindshim_domain_delete", &s.domainDelete},
+		{"lindshim_module_load_grate", &s.moduleLoadGrate},
+		{"lindshim_grate_open", &s.grateOpen},
+		{"lindshim_grate_call", &s.grateCall},
+		{"lindshim_interrupt_fd", &s.interruptFD},
+		{"lindshim_callers", &s.callers},
 	}
 }

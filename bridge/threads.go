@@ -19,6 +19,9 @@ const (
 	EndTrapped Outcome = 3
 	// EndStartFailed: it never entered the guest, since its instance could not be made.
 	EndStartFailed Outcome = 4
+	// EndDiscarded: a worker whose caller was stopped, and which did not come to an end within the caller's grace. What it
+	// was about in its grate is half done.
+	EndDiscarded Outcome = 5
 )
 
 // String is the outcome in a word or two.
@@ -34,6 +37,8 @@ func (o Outcome) String() string {
 		return "trapped"
 	case EndStartFailed:
 		return "start failed"
+	case EndDiscarded:
+		return "discarded"
 	}
 	return "unknown outcome " + strconv.FormatUint(uint64(o), 10)
 }
@@ -52,6 +57,10 @@ const (
 	AtAtomicWait At = 3
 	// AtEnded: it has left the guest for good.
 	AtEnded At = 4
+	// AtGrate: inside a grate, or waiting for one of its workers.
+	AtGrate At = 5
+	// AtIdle: a worker without a call to serve.
+	AtIdle At = 6
 )
 
 // String is the place in a word or two.
@@ -67,6 +76,10 @@ func (a At) String() string {
 		return "atomic wait"
 	case AtEnded:
 		return "ended"
+	case AtGrate:
+		return "grate"
+	case AtIdle:
+		return "idle"
 	}
 	return "unknown place " + strconv.FormatUint(uint64(a), 10)
 }
@@ -81,14 +94,21 @@ type ThreadState struct {
 	// Import is the Import.ID of the function that it called, AtHostCall; ImportName is its name.
 	Import     uint32
 	ImportName string
-	// Address is the offset in linear memory that it waits at, AtAtomicWait.
+	// Address is the offset in linear memory that it waits at, AtAtomicWait; the grate's port, AtGrate.
 	Address uint64
+	// Call is the number of the system call that a grate serves for it, AtGrate.
+	Call uint32
 	// Since is when that began, to a few milliseconds; 0 in guest code, of which nobody takes the time.
 	Since time.Duration
 	// Left is when the thread left the guest for good, 0 if it has not.
 	Left time.Duration
 	// Outcome is why, once Left is set.
 	Outcome Outcome
+	// Worker says that it is a worker of the domain, which is a grate.
+	Worker bool
+	// Torn says that a worker which served the thread was trapped when its time was over: the state of its grate may be
+	// half changed.
+	Torn bool
 	// Function is the innermost guest function when it left, or "" if that is not known.
 	Function string
 }
@@ -100,6 +120,8 @@ func (t ThreadState) Where() string {
 		return "host call " + t.importName()
 	case AtAtomicWait:
 		return "atomic wait at 0x" + strconv.FormatUint(t.Address, 16)
+	case AtGrate:
+		return "a grate, for call " + strconv.FormatUint(uint64(t.Call), 10)
 	}
 	return t.At.String()
 }
@@ -113,7 +135,11 @@ func (t ThreadState) importName() string {
 
 // String is a line about the thread: "thread 2: host call fd_read; stopped in main".
 func (t ThreadState) String() string {
-	s := "thread " + strconv.FormatUint(uint64(t.TID), 10) + ": " + t.Where()
+	kind := "thread "
+	if t.Worker {
+		kind = "worker "
+	}
+	s := kind + strconv.FormatUint(uint64(t.TID), 10) + ": " + t.Where()
 	if t.Left != 0 {
 		s += "; " + t.Outcome.String()
 		if t.Function != "" {
@@ -135,6 +161,9 @@ type ThreadEnd struct {
 	TID uint32
 	// Main is true of the thread that Domain.Start started.
 	Main bool
+	// Worker is true of a worker of a grate that is of no further use: Outcome is EndTrapped, EndQuit, EndStartFailed or
+	// EndDiscarded. The call that it served answers abi.GrateErr to its caller after this.
+	Worker bool
 	// Outcome is why it ended.
 	Outcome Outcome
 	// TrapCode is, for a trap of WebAssembly itself, one more than Wasmtime's number of it (wasmtime_trap_code_enum in

@@ -20,7 +20,7 @@ func (s *System) Syscall(t *Thread, call abi.Call, a *Args) int64 {
 	}
 	if e := s.table.lookup(t.Cage, call); e != 0 {
 		t.sys = s
-		return s.callGrate(t, e, call, a)
+		return s.callGrate(t, t.Cage, e, call, a)
 	}
 	return s.callNative(t, call, a)
 }
@@ -41,25 +41,29 @@ func (s *System) callNative(t *Thread, call abi.Call, a *Args) int64 {
 	return fn(t, a)
 }
 
-// callGrate has the grate of an entry serve the call.
-func (s *System) callGrate(t *Thread, e entry, call abi.Call, a *Args) int64 {
+// callGrate has the grate of an entry serve the call, which is to act on the target.
+func (s *System) callGrate(t *Thread, target abi.CageID, e entry, call abi.Call, a *Args) int64 {
 	t.waiting.able = false // the grate would be called again
 	if s.cfg.Trace == nil {
-		return s.enterGrate(context.Background(), t, e, call, a)
+		return s.enterGrate(context.Background(), t, target, e, call, a)
 	}
-	return s.traced(context.Background(), t, e, call, a)
+	return s.traced(context.Background(), t, target, e, call, a)
 }
 
-func (s *System) enterGrate(ctx context.Context, t *Thread, e entry, call abi.Call, a *Args) int64 {
+func (s *System) enterGrate(
+	ctx context.Context, t *Thread, target abi.CageID, e entry, call abi.Call, a *Args,
+) int64 {
 	if !e.isGrate() || s.cfg.CallGrate == nil {
 		return abi.LindResult(abi.ELindESRCH)
 	}
-	return s.cfg.CallGrate(ctx, t, uint64(e), call, a)
+	return s.cfg.CallGrate(ctx, t, target, uint64(e), call, a)
 }
 
-func (s *System) traced(ctx context.Context, t *Thread, e entry, call abi.Call, a *Args) int64 {
+func (s *System) traced(
+	ctx context.Context, t *Thread, target abi.CageID, e entry, call abi.Call, a *Args,
+) int64 {
 	begin := time.Now()
-	result := s.enterGrate(ctx, t, e, call, a)
+	result := s.enterGrate(ctx, t, target, e, call, a)
 	s.cfg.Trace(Traced{
 		Cage: t.Cage, TID: t.TID, Call: call, Args: a, Entry: uint64(e), Result: result,
 		Begin: begin, Took: time.Since(begin),
@@ -68,7 +72,7 @@ func (s *System) traced(ctx context.Context, t *Thread, e entry, call abi.Call, 
 }
 
 // SyscallOn is Syscall for a call that names the cage which it is to act on: Lind's make_syscall, where t's cage is self.
-// The handler, if there is one, is that of (self, call), and hears nothing of the target. A pseudo target of 3i stands for
+// The handler, if there is one, is that of (self, call), and is told the target. A pseudo target of 3i stands for
 // self.
 //
 // # Errors
@@ -93,7 +97,7 @@ func (s *System) SyscallOn(t *Thread, target abi.CageID, call abi.Call, a *Args)
 		return abi.EPERM.Result()
 	}
 	if e := s.table.lookup(t.Cage, call); e != 0 {
-		return s.callGrate(t, e, call, a)
+		return s.callGrate(t, target, e, call, a)
 	}
 	n := len(t.uses)
 	if c == nil || !t.use(c) {
@@ -163,7 +167,7 @@ func (s *System) makeSyscall(ctx context.Context, self, target abi.CageID, call 
 	}
 	t := &Thread{Cage: self, far: far{sys: s, host: true}}
 	if e := s.table.lookup(self, call); e != 0 {
-		return s.callGrateCtx(ctx, t, e, call, a)
+		return s.callGrateCtx(ctx, t, target, e, call, a)
 	}
 	if c == nil || !t.use(c) {
 		if ends {
@@ -183,9 +187,11 @@ func (s *System) makeSyscall(ctx context.Context, self, target abi.CageID, call 
 
 // callGrateCtx is callGrate for the host: on a goroutine of its own where ctx can end, which is left to itself then. It
 // ends when the grate has answered, or is gone.
-func (s *System) callGrateCtx(ctx context.Context, t *Thread, e entry, call abi.Call, a *Args) (int64, error) {
+func (s *System) callGrateCtx(
+	ctx context.Context, t *Thread, target abi.CageID, e entry, call abi.Call, a *Args,
+) (int64, error) {
 	if ctx.Done() == nil || !e.isGrate() {
-		return s.callGrate(t, e, call, a), nil
+		return s.callGrate(t, target, e, call, a), nil
 	}
 	args := *a // the caller may use its own again when it does not wait any more
 	answer := make(chan int64, 1)
@@ -197,9 +203,9 @@ func (s *System) callGrateCtx(ctx context.Context, t *Thread, e entry, call abi.
 			answer <- result
 		}()
 		if s.cfg.Trace == nil {
-			result = s.enterGrate(ctx, t, e, call, &args)
+			result = s.enterGrate(ctx, t, target, e, call, &args)
 		} else {
-			result = s.traced(ctx, t, e, call, &args)
+			result = s.traced(ctx, t, target, e, call, &args)
 		}
 	}()
 	select {

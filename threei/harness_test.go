@@ -75,7 +75,7 @@ func newWorld(tb testing.TB) *world {
 
 func (w *world) config() threei.Config {
 	return threei.Config{
-		CallGrate: func(ctx context.Context, t *threei.Thread, entry uint64, call abi.Call, a *threei.Args) int64 {
+		CallGrate: func(ctx context.Context, t *threei.Thread, _ abi.CageID, entry uint64, call abi.Call, a *threei.Args) int64 {
 			port, fn := entry>>24&(1<<38-1), uint32(entry&(1<<24-1))
 			if w.serve == nil {
 				return int64(fn)

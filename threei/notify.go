@@ -30,7 +30,7 @@ func (s *System) NotifyGrates(ctx context.Context, id abi.CageID, exit *exitcoor
 	status, _ := exit.Status()
 	a := &Args{Val: [6]uint64{uint64(id), uint64(status.WaitStatus())}}
 	t := &Thread{Cage: id, far: far{sys: s, host: true}}
-	if _, err := s.callGrateCtx(ctx, t, e, abi.CallHarshCageExit, a); err != nil {
+	if _, err := s.callGrateCtx(ctx, t, id, e, abi.CallHarshCageExit, a); err != nil {
 		return fmt.Errorf("the grate that was told of the end of cage %d has not answered: %w", id, err)
 	}
 	return nil

@@ -19,12 +19,13 @@ const DefaultNotifyDeadline = time.Second
 
 // Config is what 3i needs of the rest of the runtime. The zero Config is that of one without grates.
 type Config struct {
-	// CallGrate has a grate serve a call of the cage t.Cage: it hands over entry, a word of the handler table, to the
+	// CallGrate has a grate serve a call of the cage t.Cage which is to act on the cage target, mostly the same: t may name
+	// it. It hands over entry, a word of the handler table, to the
 	// shim and answers the result, or one of the numbers that stand for a grate which is gone. t is the calling guest
 	// thread, on its own OS thread; or, for a call of the host, a Thread that belongs to no guest. It blocks for as long as
 	// the grate takes. When ctx is done the answer is not waited for any more, so that to return early is a courtesy; a
 	// guest thread's ctx never is. Nil: calls that a grate should serve answer ELINDESRCH.
-	CallGrate func(ctx context.Context, t *Thread, entry uint64, call abi.Call, a *Args) int64
+	CallGrate func(ctx context.Context, t *Thread, target abi.CageID, entry uint64, call abi.Call, a *Args) int64
 	// MayInterpose says whether the cage by may decide who serves the calls of the cage target, which is another one: its
 	// descendant. Nil: no. It is called with no lock held, and must not block.
 	MayInterpose func(by, target abi.CageID) bool

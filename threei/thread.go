@@ -41,6 +41,7 @@ type Thread struct {
 	far
 
 	waiting waiting
+	args    Args
 
 	scratch []byte
 	used    int
@@ -54,6 +55,10 @@ type Args struct {
 	Val  [6]uint64
 	Cage [6]abi.CageID
 }
+
+// CallArgs is room for the arguments of a system call that the thread itself makes: one at a time, good until the call
+// returns. On the stack of whoever makes the call they would have to be moved to the heap.
+func (t *Thread) CallArgs() *Args { return &t.args }
 
 // Scratch is n bytes of zeroed memory that stays at its address until ScratchReset: for structures that a translation
 // layer passes by pointer, with abi.CageRawPOSIX as the pointer's cage.

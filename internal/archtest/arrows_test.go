@@ -24,10 +24,11 @@ var allowed = map[string][]string{
 
 	"rawposix": {"abi", "cage", "fdtables", "internal/guestmem", "internal/ids", "threei"},
 	"wasip1":   {"abi", "internal/guestmem", "internal/ids", "threei"},
+	"lindabi":  {"abi", "threei"},
 
 	".": {
-		"abi", "bridge", "cage", "exitcoord", "fdtables", "internal/guestmem", "internal/ids", "rawposix", "threei",
-		"wasip1",
+		"abi", "bridge", "cage", "exitcoord", "fdtables", "internal/guestmem", "internal/ids", "lindabi", "rawposix",
+		"threei", "wasip1",
 	},
 	"cmd/lindbridge":      {".", "exitcoord"},
 	"examples/quickstart": {"."},
