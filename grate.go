@@ -333,38 +333,3 @@ func (rt *Runtime) mayInterpose(by, target abi.CageID) bool {
 	}
 	return false
 }
-
-// Trace is a call that a grate has served.
-type Trace struct {
-	// Cage made the call, on its thread TID; 0 for the host.
-	Cage abi.CageID
-	TID  uint32
-	// Grate served it. It is Depth grates deep: 1 for a call of a program.
-	Grate abi.CageID
-	Depth uint32
-	// Call is its number, Args its arguments, and ArgCages whose each of them is, if it is a pointer.
-	Call     abi.Call
-	Args     [6]uint64
-	ArgCages [6]abi.CageID
-	// Result is what the caller gets: a negative one is an error.
-	Result int32
-	// Took is how long it took.
-	Took time.Duration
-}
-
-// traced passes a trace on.
-func (rt *Runtime) traced(b bridge.Trace) {
-	t := Trace{
-		TID: b.TID, Depth: b.Depth, Call: abi.Call(b.Call), Args: b.Args, Result: b.Result, Took: b.Took,
-	}
-	for i, id := range b.ArgCages {
-		t.ArgCages[i] = abi.CageID(id)
-	}
-	if c, ok := b.User.(*Cage); ok {
-		t.Cage = c.ID()
-	}
-	if c, ok := b.GrateUser.(*Cage); ok {
-		t.Grate = c.ID()
-	}
-	rt.trace(t)
-}

@@ -124,9 +124,11 @@ func (c *Call) CallerUser() any {
 
 // Trace is a call that a grate has served.
 type Trace struct {
-	// User is the DomainConfig.User of the domain that made the call, nil for the host's; TID is its thread.
+	// User is the DomainConfig.User of the domain that made the call, nil for the host's; TID is its thread, and Data that
+	// one's ThreadData, or nil.
 	User any
 	TID  uint32
+	Data any
 	// Depth is how many workers deep it was served: 1 for a call of a program.
 	Depth uint32
 	// GrateUser is the grate's DomainConfig.User.
@@ -154,6 +156,9 @@ func traced(c *traceABI) {
 	}
 	if d := process.domains.at(c.user); d != nil {
 		t.User = d.value.user
+	}
+	if data := process.threads.at(c.threadUser); data != nil {
+		t.Data = data.value
 	}
 	returned := false
 	defer func() {

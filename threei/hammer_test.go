@@ -140,7 +140,9 @@ func (h *hammered) enter(i int, caller *threei.Thread) (t *threei.Thread, leave 
 }
 
 // serve is the shim: it has the grate of an entry serve the call, with a worker that does something of its own first.
-func (h *hammered) serve(_ context.Context, caller *threei.Thread, entry uint64, call abi.Call, a *threei.Args) int64 {
+func (h *hammered) serve(
+	_ context.Context, caller *threei.Thread, _ abi.CageID, entry uint64, call abi.Call, a *threei.Args,
+) int64 {
 	port := entry >> 24 & (1<<38 - 1)
 	depth := 0
 	for t := caller; t != nil; t = t.Caller {

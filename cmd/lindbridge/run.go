@@ -31,6 +31,8 @@ type runOptions struct {
 	shim       string
 	cacheDir   string
 	noCache    bool
+	grates     grateFlags
+	trace      bool
 }
 
 func newRun() *cobra.Command {
@@ -49,10 +51,15 @@ The exit code is the program's own, or
   126 127  it could not be run, or is not there
   125 2    lindbridge itself failed, or the command line makes no sense
 
-A second Ctrl-C ends lindbridge at once, without waiting for the program's cleanup.`,
+A second Ctrl-C ends lindbridge at once, without waiting for the program's cleanup.
+
+With --grate other programs stand between this one and the system: each serves the system
+calls of the next, the first being the outermost. They write to the same standard output
+and error, and have --env's variables; files they reach by --grate-dir alone.`,
 		Example: `  lindbridge run hello.wasm
   lindbridge run --dir .::/ --env LANG=C sort.wasm in.txt out.txt
-  lindbridge run --time-limit 5s --exit-report - untrusted.wasm`,
+  lindbridge run --time-limit 5s --exit-report - untrusted.wasm
+  lindbridge run --grate strace.wasm --grate-arg -c prog.wasm`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return run(cmd, o, args)
@@ -69,6 +76,10 @@ A second Ctrl-C ends lindbridge at once, without waiting for the program's clean
 	f.Uint64Var(&o.maxMemory, "max-memory", 0, "the most linear memory, in `BYTES` (default what the program declares)")
 	f.StringVar(&o.cacheDir, "cache-dir", "", "keep compiled programs in `DIR` (default lindbridge in your cache directory)")
 	f.BoolVar(&o.noCache, "no-cache", false, "keep no compiled programs")
+	f.VarP(o.grates.value(grateFile), "grate", "", "put the grate `FILE` between the program and the system (repeatable, the first is the outermost)")
+	f.VarP(o.grates.value(grateArg), "grate-arg", "", "give the grate named last an `ARGUMENT` (repeatable)")
+	f.VarP(o.grates.value(grateDir), "grate-dir", "", "give the grate named last a directory: `HOST[::GUEST]` (repeatable)")
+	f.BoolVar(&o.trace, "trace", false, "print each call that a grate has served on standard error")
 	addShimFlag(cmd, &o.shim)
 	return cmd
 }
@@ -100,11 +111,22 @@ func run(cmd *cobra.Command, o runOptions, args []string) (err error) {
 	}
 	program.Module = module
 	program.Stdin, program.Stdout, program.Stderr = cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr()
-	cage, err := rt.Spawn(cmd.Context(), program)
+	stack, err := o.spawn(cmd, rt, program, signals)
 	if err != nil {
-		return errors.Join(&exitError{codeCannotRun, fmt.Errorf("%s: %w", args[0], err)}, closeRuntime(rt, o.stopGrace))
+		var exit *exitError
+		if !errors.As(err, &exit) {
+			err = &exitError{codeCannotRun, fmt.Errorf("%s: %w", args[0], err)}
+		}
+		return errors.Join(err, closeRuntime(rt, o.stopGrace))
 	}
+	cage := stack.App
 	over := wait(cage, signals)
+	if over {
+		err = o.waitGrates(cmd, stack, signals)
+	}
+	if err != nil {
+		return &exitError{codeFailure, err}
+	}
 	r := cage.Report()
 	explain(cmd.ErrOrStderr(), args[0], r)
 	if err := report.write(r); err != nil {
@@ -120,6 +142,80 @@ func run(cmd *cobra.Command, o runOptions, args []string) (err error) {
 		return &exitError{code: code}
 	}
 	return nil
+}
+
+// spawn starts the program, with its grates if it has any.
+func (o *runOptions) spawn(
+	cmd *cobra.Command, rt *lindbridge.Runtime, program lindbridge.Program, signals <-chan os.Signal,
+) (*lindbridge.Stack, error) {
+	ctx, cancel := context.WithCancelCause(cmd.Context())
+	defer cancel(nil)
+	grates := make([]lindbridge.Grate, len(o.grates))
+	for i, g := range o.grates {
+		module, err := loadGrate(ctx, rt, g.file)
+		if err != nil {
+			return nil, &exitError{fileCode(err), err}
+		}
+		p := program // its environment and limits, but for the time limit: it lives as long as what it serves
+		p.Module, p.Args, p.Dirs, p.TimeLimit = module, g.args, g.dirs, 0
+		p.Stdin = nil
+		grates[i] = lindbridge.Grate{Program: p}
+	}
+	if len(grates) > 0 {
+		// A grate that does not come to serve is ended by a signal.
+		started := make(chan struct{})
+		defer close(started)
+		go func() {
+			select {
+			case sig := <-signals:
+				cancel(fmt.Errorf("ended by %v", sig))
+			case <-started:
+			}
+		}()
+	}
+	stack, err := rt.SpawnStack(ctx, program, grates...)
+	var ended *lindbridge.GrateError
+	if errors.As(err, &ended) {
+		file := o.grates[ended.Index].file
+		explain(cmd.ErrOrStderr(), file, ended.Report)
+		return nil, &exitError{codeCannotRun, fmt.Errorf("grate %s: it ended before it served (%v)", file, ended.Report.Status)}
+	}
+	return stack, err
+}
+
+// loadGrate reads and compiles a grate.
+func loadGrate(ctx context.Context, rt *lindbridge.Runtime, file string) (*lindbridge.Module, error) {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("grate: %w", err)
+	}
+	m, err := rt.LoadGrate(ctx, b)
+	if err != nil {
+		return nil, fmt.Errorf("grate %s: %w", file, err)
+	}
+	return m, nil
+}
+
+// waitGrates waits for the grates of a program that has ended, and says of each that failed how it did. A signal ends
+// them.
+func (o *runOptions) waitGrates(cmd *cobra.Command, stack *lindbridge.Stack, signals <-chan os.Signal) error {
+	if len(stack.Grates) == 0 {
+		return nil
+	}
+	over := make(chan struct{})
+	defer close(over)
+	go func() {
+		select {
+		case <-signals:
+			stack.Kill()
+		case <-over:
+		}
+	}()
+	_, err := stack.Wait(cmd.Context())
+	for i, grate := range stack.Grates {
+		explain(cmd.ErrOrStderr(), o.grates[i].file, grate.Report())
+	}
+	return err
 }
 
 // wait waits until the program has ended and answers true; or until a second signal, or until its threads do not leave
@@ -199,14 +295,11 @@ func (o *runOptions) program(args []string) (lindbridge.Program, error) {
 		MaxThreads: o.maxThreads, MaxMemory: o.maxMemory,
 	}
 	for _, d := range o.dirs {
-		host, guest, found := strings.Cut(d, "::")
-		if !found {
-			guest = host
+		dir, err := parseDir(d)
+		if err != nil {
+			return p, fmt.Errorf("--dir %w", err)
 		}
-		if host == "" || guest == "" {
-			return p, fmt.Errorf("--dir %q: want HOST::GUEST, such as --dir .::/", d)
-		}
-		p.Dirs = append(p.Dirs, lindbridge.Dir{Host: host, Guest: guest})
+		p.Dirs = append(p.Dirs, dir)
 	}
 	for _, e := range o.env {
 		name, _, found := strings.Cut(e, "=")
@@ -228,9 +321,24 @@ func (o *runOptions) program(args []string) (lindbridge.Program, error) {
 	return p, nil
 }
 
+// parseDir reads HOST[::GUEST].
+func parseDir(d string) (lindbridge.Dir, error) {
+	host, guest, found := strings.Cut(d, "::")
+	if !found {
+		guest = host
+	}
+	if host == "" || guest == "" {
+		return lindbridge.Dir{}, fmt.Errorf("%q: want HOST::GUEST, such as .::/", d)
+	}
+	return lindbridge.Dir{Host: host, Guest: guest}, nil
+}
+
 // runtime makes the runtime, with the compile cache where that can be had.
 func (o *runOptions) runtime(stderr io.Writer) (*lindbridge.Runtime, error) {
 	cfg := lindbridge.Config{ShimPath: o.shim, MaxThreads: o.maxThreads}
+	if o.trace {
+		cfg.Trace = newTracer(stderr).print
+	}
 	if o.noCache {
 		return lindbridge.New(cfg)
 	}
