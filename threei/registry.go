@@ -142,7 +142,8 @@ func (s *System) assign(by, c, g *cage, call abi.Call, e entry) (err error) {
 	return nil
 }
 
-// beginPairLocked is the pair of c and g, which have perhaps none yet, for the cage by to add the call to. c has a row then.
+// beginPairLocked is the pair of c and g, which have perhaps none yet, for the cage by to add the call to. It gives c a row
+// if it has none.
 func (s *System) beginPairLocked(by, c, g *cage, call abi.Call, port uint64) (*pair, error) {
 	if c.row == 0 {
 		if err := s.giveRowLocked(c); err != nil {
