@@ -22,5 +22,4 @@ const (
 func grateEntry(port uint64, fn uint32) entry { return entryGrate | entry(port<<portShift) | entry(fn) }
 
 func (e entry) isGrate() bool { return e&entryKind == entryGrate }
-func (e entry) isGone() bool  { return e&entryKind == entryGone }
 func (e entry) port() uint64  { return uint64(e) >> portShift & maxPort }

@@ -124,36 +124,39 @@ func (s *System) register(by *cage, target abi.CageID, call abi.Call, grate abi.
 }
 
 // assign makes e, an entry of the grate g, serve the call of c, or all of them, for the cage by.
-func (s *System) assign(by, c, g *cage, call abi.Call, e entry) error {
+func (s *System) assign(by, c, g *cage, call abi.Call, e entry) (err error) {
 	c.rowMu.Lock()
-	err := s.assignLocked(by, c, g, call, e)
-	c.rowMu.Unlock()
-	return err
-}
-
-func (s *System) assignLocked(by, c, g *cage, call abi.Call, e entry) error {
-	if c.row == 0 {
-		if err := s.giveRowLocked(c); err != nil {
+	p := c.pairOfLocked(e.port())
+	if p == nil || by == c {
+		if p, err = s.beginPairLocked(by, c, g, call, e.port()); err != nil {
+			c.rowMu.Unlock()
 			return err
 		}
 	}
-	r := rowAt(c.row)
-	if by == c && !c.ownsLocked(r, call) {
-		return abi.EPERM
+	if call < allCalls {
+		c.setLocked(rowAt(c.row), call, e, p)
+	} else {
+		c.fillLocked(rowAt(c.row), e, p)
 	}
-	p := c.pairOfLocked(e.port())
-	if p == nil {
-		if p = c.pairLocked(g, e.port()); p == nil {
-			return g.errStopping()
+	c.rowMu.Unlock()
+	return nil
+}
+
+// beginPairLocked is the pair of c and g, which have perhaps none yet, for the cage by to add the call to. It gives c a row
+// if it has none.
+func (s *System) beginPairLocked(by, c, g *cage, call abi.Call, port uint64) (*pair, error) {
+	if c.row == 0 {
+		if err := s.giveRowLocked(c); err != nil {
+			return nil, err
 		}
 	}
-	switch {
-	case call == allCalls:
-		c.fillLocked(r, e, p)
-	default:
-		c.setLocked(r, call, e, p)
+	if by == c && !c.ownsLocked(rowAt(c.row), call) {
+		return nil, abi.EPERM
 	}
-	return nil
+	if p := c.pairLocked(g, port); p != nil {
+		return p, nil
+	}
+	return nil, g.errStopping()
 }
 
 // deregister makes the call, or all of them, native; or, where another cage than the target itself asks for it, what it

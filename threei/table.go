@@ -55,6 +55,8 @@ func (t *table) mapLocked(n int) (uintptr, error) {
 	if err != nil {
 		return 0, fmt.Errorf("map %d bytes of the handler table: %w", n, err)
 	}
+	// Little of it is used, here and there: no huge page is to come with a word. A kernel without them refuses.
+	_ = unix.Madvise(b, unix.MADV_NOHUGEPAGE)
 	t.maps = append(t.maps, b)
 	return uintptr(guestmem.AddrOf(b)), nil
 }

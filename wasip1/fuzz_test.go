@@ -28,7 +28,7 @@ func (h *hostile) serve(th *threei.Thread, call abi.Call, a *threei.Args) int64 
 	case abi.CallRead, abi.CallPread64, abi.CallGetdents64:
 		h.fill(th, a.Val[1], a.Val[2], a.Cage[1])
 	case abi.CallReadlinkat:
-		h.path(a.Val[1], a.Cage[1])
+		h.path(th, a.Val[1], a.Cage[1])
 		h.fill(th, a.Val[2], a.Val[3], a.Cage[2])
 	case abi.CallWrite, abi.CallPwrite64, abi.CallSendto:
 		h.use(th, a.Val[1], a.Val[2], a.Cage[1])
@@ -50,19 +50,19 @@ func (h *hostile) serve(th *threei.Thread, call abi.Call, a *threei.Args) int64 
 		h.fill(th, a.Val[1], 144, a.Cage[1])
 		le.PutUint32(host(a.Val[1], 144)[24:], uint32(h.next()))
 	case abi.CallNewfstatat:
-		h.path(a.Val[1], a.Cage[1])
+		h.path(th, a.Val[1], a.Cage[1])
 		h.fill(th, a.Val[2], 144, a.Cage[2])
 	case abi.CallClockGettime, abi.CallClockGetres:
 		h.fill(th, a.Val[1], 16, a.Cage[1])
 		le.PutUint64(host(a.Val[1], 16)[8:], uint64(h.next()))
 	case abi.CallOpenat, abi.CallMkdirat, abi.CallUnlinkat:
-		h.path(a.Val[1], a.Cage[1])
+		h.path(th, a.Val[1], a.Cage[1])
 	case abi.CallLinkat, abi.CallRenameat:
-		h.path(a.Val[1], a.Cage[1])
-		h.path(a.Val[3], a.Cage[3])
+		h.path(th, a.Val[1], a.Cage[1])
+		h.path(th, a.Val[3], a.Cage[3])
 	case abi.CallSymlinkat:
-		h.path(a.Val[0], a.Cage[0])
-		h.path(a.Val[2], a.Cage[2])
+		h.path(th, a.Val[0], a.Cage[0])
+		h.path(th, a.Val[2], a.Cage[2])
 	case abi.CallPpoll:
 		for i := range a.Val[1] {
 			le.PutUint16(host(a.Val[0]+8*i, 8)[6:], uint16(h.next()))
@@ -108,7 +108,7 @@ func (h *hostile) vector(th *threei.Thread, addr, n uint64, do func(*threei.Thre
 	}
 }
 
-func (h *hostile) path(addr uint64, cage abi.CageID) {
+func (h *hostile) path(th *threei.Thread, addr uint64, cage abi.CageID) {
 	if addr == 0 {
 		return
 	}
@@ -116,7 +116,7 @@ func (h *hostile) path(addr uint64, cage abi.CageID) {
 		if n > 4096 {
 			h.t.Fatalf("path without a NUL")
 		}
-		if b := h.bytes(nil, addr, n, cage); b[n-1] == 0 {
+		if b := h.bytes(th, addr, n, cage); b[n-1] == 0 {
 			return
 		}
 	}
