@@ -133,7 +133,9 @@ impl Gate {
 
 impl Drop for Gate {
     fn drop(&mut self) {
-        self.hinge.0.store(CLOSED | self.generation, Ordering::SeqCst);
+        self.hinge
+            .0
+            .store(CLOSED | self.generation, Ordering::SeqCst);
         // A hinge whose generations are used up is never used again.
         if self.generation != GENERATION {
             UNUSED

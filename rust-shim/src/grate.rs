@@ -232,7 +232,10 @@ impl Grate {
     /// The domain's gate is drained.
     pub unsafe fn take_workers(&self) -> Vec<Box<Worker>> {
         // SAFETY: nobody is inside.
-        let taken = self.places.iter().map(|place| unsafe { (*place.get()).take() });
+        let taken = self
+            .places
+            .iter()
+            .map(|place| unsafe { (*place.get()).take() });
         taken.flatten().collect()
     }
 
@@ -430,9 +433,8 @@ impl Grate {
             token(caller.slot())
         });
         // SAFETY: the closures neither panic nor call into parking_lot; nobody else parks at the grate's address.
-        let result = unsafe {
-            parking_lot_core::park(self.key(), validate, || {}, |_, _| {}, name, None)
-        };
+        let result =
+            unsafe { parking_lot_core::park(self.key(), validate, || {}, |_, _| {}, name, None) };
         self.waiting.fetch_sub(1, Ordering::SeqCst);
         let claimed = claimable.is_some_and(|caller| !caller.slot().unpark());
         if let Some(caller) = caller {

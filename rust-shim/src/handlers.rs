@@ -134,7 +134,10 @@ mod tests {
         let word = AtomicU64::new(0);
         assert_eq!(handlers(&word).find(1), Handler::Native);
         // SAFETY: null is allowed.
-        assert_eq!(unsafe { Handlers::new(std::ptr::null()) }.find(1), Handler::Native);
+        assert_eq!(
+            unsafe { Handlers::new(std::ptr::null()) }.find(1),
+            Handler::Native
+        );
         let row = Row::new();
         word.store(row.0.as_ptr() as u64, Ordering::SeqCst);
         row.set(0, 1023, u64::MAX);

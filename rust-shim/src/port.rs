@@ -158,7 +158,13 @@ mod tests {
         assert_ne!(port, again);
         assert!(enter(port).is_none());
         assert_eq!(second.inside(), 0);
-        for forged in [0, u64::MAX, again & 0xffff, again + (1 << INDEX_BITS), 0xffff] {
+        for forged in [
+            0,
+            u64::MAX,
+            again & 0xffff,
+            again + (1 << INDEX_BITS),
+            0xffff,
+        ] {
             assert!(enter(forged).is_none(), "{forged:#x}");
         }
         others.into_iter().chain([again]).for_each(close);

@@ -89,7 +89,12 @@ impl Shape {
             }
             Some(ExternType::Global(ty))
                 if ty.mutability() == Mutability::Var && is_address(ty.content()) => {}
-            Some(_) => return Err(wrong(STACK_POINTER, "a mutable global of the memory's addresses")),
+            Some(_) => {
+                return Err(wrong(
+                    STACK_POINTER,
+                    "a mutable global of the memory's addresses",
+                ));
+            }
         }
         let tls = TLS.iter().any(|name| export(name).is_some());
         if tls {

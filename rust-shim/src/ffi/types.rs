@@ -482,3 +482,60 @@ pub struct EngineStats {
     /// Modules that were not deleted.
     pub modules: u64,
 }
+
+impl EngineConfig {
+    /// The defaults, with these callbacks.
+    pub fn new(host_call: HostCallFn, thread_end: ThreadEndFn, quiescent: QuiescentFn) -> Self {
+        EngineConfig {
+            struct_size: size_of::<Self>() as u32,
+            abi_version: LINDSHIM_ABI_VERSION,
+            max_threads: 0,
+            max_idle_threads: 0,
+            stack_bytes: 0,
+            wasm_stack_bytes: 0,
+            cache_dir: std::ptr::null(),
+            cache_dir_bytes: 0,
+            host_call,
+            thread_end,
+            quiescent,
+            trace: None,
+            max_call_depth: 0,
+            reserved: 0,
+        }
+    }
+}
+
+impl DomainConfig {
+    /// The defaults, with this user word.
+    pub fn new(user: u64) -> Self {
+        DomainConfig {
+            struct_size: size_of::<Self>() as u32,
+            reserved: 0,
+            user,
+            max_memory_bytes: 0,
+            max_threads: 0,
+            handlers: std::ptr::null(),
+            cage: 0,
+            grate_grace_ns: 0,
+        }
+    }
+}
+
+impl GrateConfig {
+    /// The defaults.
+    pub fn new() -> Self {
+        GrateConfig {
+            struct_size: size_of::<Self>() as u32,
+            max_workers: 0,
+            stack_bytes: 0,
+            busy: 0,
+            reserved: 0,
+        }
+    }
+}
+
+impl Default for GrateConfig {
+    fn default() -> Self {
+        Self::new()
+    }
+}
