@@ -550,7 +550,6 @@ impl Domain {
         if self.gate.is_drained() {
             return;
         }
-        self.engine.wasmtime.increment_epoch();
         let inside: Vec<_> = lock(&self.threads)
             .live
             .values()
@@ -560,6 +559,8 @@ impl Domain {
         for os in inside.iter().filter_map(|slot| slot.os()) {
             os.wake();
         }
+        // After the threads were told to look: one that comes into a worker later looks before it enters.
+        self.engine.wasmtime.increment_epoch();
         waits::unpark(&inside);
     }
 

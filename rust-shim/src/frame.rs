@@ -12,7 +12,7 @@ use crate::slot::Slot;
 use std::cell::Cell;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr::{null, null_mut};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// What is kept of an OS thread that runs guests. It is used again for other threads but never given back, so that those
@@ -23,6 +23,9 @@ pub struct OsThread {
     stack_low: AtomicUsize,
     /// The innermost frame that is in a host call. Owned by the thread.
     frame: Cell<*const Frame>,
+    /// Set by whoever stops a domain of one of its frames, or ends a grace, before anything else that makes the thread
+    /// look; cleared by the thread. So that as long as nothing happens it need not look at every frame.
+    attention: AtomicBool,
     /// The place of the worker that it had last, in whatever grate. Owned by the thread.
     last_place: Cell<u32>,
     /// Readable when one of its frames' domains has begun to stop, or its grace is over, until the thread has taken
@@ -43,6 +46,7 @@ impl Drop for Held {
     fn drop(&mut self) {
         self.0.frame.set(null());
         self.0.take_notice();
+        self.0.attention.store(false, Ordering::SeqCst);
         UNUSED
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -66,6 +70,7 @@ impl OsThread {
             Box::leak(Box::new(OsThread {
                 stack_low: AtomicUsize::new(0),
                 frame: Cell::new(null()),
+                attention: AtomicBool::new(false),
                 last_place: Cell::new(0),
                 interrupt: Mutex::new(None),
             }))
@@ -127,11 +132,12 @@ impl OsThread {
         interrupt.as_ref().map_or(-1, |fd| fd.as_raw_fd())
     }
 
-    /// Wakes the thread, if it waits for descriptors. It then looks at its frames.
+    /// Makes the thread look at its frames; wakes it, if it waits for descriptors.
     ///
     /// Who calls this has changed what the thread will look at before: the thread looks again after it has asked for the
     /// descriptor, and the mutex orders the two.
     pub fn wake(&self) {
+        self.attention.store(true, Ordering::SeqCst);
         if let Some(fd) = &*self.interrupt() {
             let one = 1_u64;
             // SAFETY: writes eight bytes of `one` to a descriptor that is open; it does not block.
@@ -258,6 +264,22 @@ impl Frame {
 
     fn chain(&self) -> impl Iterator<Item = &Frame> {
         std::iter::successors(Some(self), |frame| frame.outer())
+    }
+
+    /// [`Frame::expired`], at no cost as long as nothing has happened to any of the frames. `os` is the calling thread's.
+    #[inline]
+    pub fn has_expired(&self, os: &OsThread) -> bool {
+        os.attention.load(Ordering::SeqCst) && self.look(os)
+    }
+
+    #[cold]
+    fn look(&self, os: &OsThread) -> bool {
+        // In this order: what happens from here on sets it again.
+        os.attention.store(false, Ordering::SeqCst);
+        if self.chain().any(|frame| frame.domain().gate.is_closed()) {
+            os.attention.store(true, Ordering::SeqCst); // there is a grace that will be over
+        }
+        self.expired()
     }
 
     /// Whether the worker that was called from here has to be trapped: the grace of one of the domains is over.

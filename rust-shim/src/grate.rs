@@ -26,7 +26,7 @@ use crate::waits::{STOPPED, token};
 use crate::worker::{Made, Shape, Worker};
 use parking_lot_core::{DEFAULT_UNPARK_TOKEN, ParkResult, ParkToken, UnparkToken};
 use std::cell::{Cell, UnsafeCell};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::mem::ManuallyDrop;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use wasmtime::ValRaw;
@@ -136,15 +136,24 @@ struct Inside {
 }
 
 impl Drop for Inside {
+    #[inline]
     fn drop(&mut self) {
         if self.hinge.leave() {
-            // SAFETY: nobody deletes the domain before it has reported, which the one that left last is about to do.
-            let domain = unsafe {
-                Arc::increment_strong_count(self.domain);
-                Arc::from_raw(self.domain)
-            };
-            domain.finish();
+            self.finish();
         }
+    }
+}
+
+impl Inside {
+    /// The caller left last.
+    #[cold]
+    fn finish(&self) {
+        // SAFETY: nobody deletes the domain before it has reported, which the one that left last is about to do.
+        let domain = unsafe {
+            Arc::increment_strong_count(self.domain);
+            Arc::from_raw(self.domain)
+        };
+        domain.finish();
     }
 }
 
@@ -243,22 +252,26 @@ impl Grate {
         std::ptr::from_ref(self) as usize
     }
 
-    /// Takes an idle worker's place, if there is one; the one that this thread had last rather than another.
+    /// Takes an idle worker's place, if there is one; the one that this thread had last rather than another, since that
+    /// worker's memory is near.
     #[inline]
     fn pop(&self, os: &OsThread) -> Option<u32> {
-        let hint = os.last_place();
-        let words = self.idle.len();
-        for i in 0..words {
-            let k = (hint as usize / 64 + i) % words;
-            let mut word = self.idle[k].load(Ordering::Relaxed);
+        let last = os.last_place();
+        if let Some(idle) = self.idle.get(last as usize / 64) {
+            let (word, bit) = (idle.load(Ordering::Relaxed), 1 << (last % 64));
+            if word & bit != 0 && swap(idle, word, word & !bit).is_ok() {
+                return Some(last);
+            }
+        }
+        self.pop_any(os)
+    }
+
+    fn pop_any(&self, os: &OsThread) -> Option<u32> {
+        for (k, idle) in self.idle.iter().enumerate() {
+            let mut word = idle.load(Ordering::Relaxed);
             while word != 0 {
-                let bit = (word.rotate_right(hint % 64).trailing_zeros() + hint % 64) % 64;
-                match self.idle[k].compare_exchange_weak(
-                    word,
-                    word & !(1 << bit),
-                    Ordering::SeqCst,
-                    Ordering::Relaxed,
-                ) {
+                let bit = word.trailing_zeros();
+                match swap(idle, word, word & !(1 << bit)) {
                     Ok(_) => {
                         let place = k as u32 * 64 + bit;
                         os.set_last_place(place);
@@ -470,17 +483,7 @@ impl Grate {
 
     /// A worker's call has ended other than by returning.
     #[cold]
-    fn failed(
-        &self,
-        place: u32,
-        worker: Box<Worker>,
-        failure: std::thread::Result<wasmtime::Error>,
-        caller: Option<&Frame>,
-    ) {
-        let end = match failure {
-            Ok(err) => End::from_error(&err, false),
-            Err(panic) => End::panicked(&*panic),
-        };
+    fn failed(&self, place: u32, worker: Box<Worker>, end: &End, caller: Option<&Frame>) {
         let slot = worker.slot.clone();
         slot.leaving(end.function.clone());
         if end.outcome == LINDSHIM_END_STOPPED {
@@ -495,12 +498,16 @@ impl Grate {
         {
             caller.slot().torn.store(true, Ordering::Relaxed);
         }
-        self.domain().end_worker(&slot, &end);
+        self.domain().end_worker(&slot, end);
         let stack = worker.stack;
         drop(worker);
         self.made.fetch_sub(1, Ordering::SeqCst);
         self.vacate(place, Some(stack));
     }
+}
+
+fn swap(word: &AtomicU64, from: u64, to: u64) -> std::result::Result<u64, u64> {
+    word.compare_exchange(from, to, Ordering::SeqCst, Ordering::Relaxed)
 }
 
 /// Why a caller is not to wait or to go on: its own domain stops, or somebody that it serves.
@@ -550,7 +557,7 @@ pub fn serve(
     if frame.domain().gate.is_closed() {
         return Served::Leave(Leave::Stopped);
     }
-    if frame.outer().is_some_and(Frame::expired) {
+    if frame.outer().is_some_and(|outer| outer.has_expired(os)) {
         return Served::Leave(Leave::Discarded);
     }
     served
@@ -600,7 +607,7 @@ fn enter(
         grate.give_back(place, worker);
         return Some(Served::Gone);
     }
-    if caller.is_some_and(Frame::expired) {
+    if caller.is_some_and(|caller| caller.has_expired(os)) {
         grate.give_back(place, worker);
         return Some(Served::Leave(Leave::Discarded));
     }
@@ -610,29 +617,60 @@ fn enter(
     }
     worker.begin(os, caller, depth);
     let entry = worker.entry;
+    let mut serving = Serving {
+        grate,
+        place,
+        caller,
+        worker: ManuallyDrop::new(worker),
+    };
     // SAFETY: the function has `PARAMS` i64 parameters and one result, which `Shape` has checked.
-    let outcome = catch_unwind(AssertUnwindSafe(|| unsafe {
-        entry.call_unchecked(&mut worker.store, values)
-    }));
-    if let Ok(Ok(())) = outcome {
+    let outcome = unsafe { entry.call_unchecked(&mut serving.worker.store, values) };
+    let mut worker = serving.over();
+    let Err(err) = outcome else {
         worker.end(caller);
         grate.give_back(place, worker);
         return Some(Served::Result(values[0].get_i32()));
-    }
+    };
     if worker.slot.is_claimed() {
         // The grate has stopped without this worker, and may be deleted. What is left is this thread's own.
         std::mem::forget(inside);
         drop(worker);
-        return Some(Served::Result(LINDSHIM_GRATE_ERR));
+    } else {
+        worker.end(caller);
+        grate.failed(place, worker, &End::from_error(&err, false), caller);
     }
-    worker.end(caller);
-    let failure = match outcome {
-        Ok(Ok(())) => return Some(Served::Result(LINDSHIM_GRATE_ERR)),
-        Ok(Err(err)) => Ok(err),
-        Err(panic) => Err(panic),
-    };
-    grate.failed(place, worker, failure, caller);
     Some(Served::Result(LINDSHIM_GRATE_ERR))
+}
+
+/// A worker that serves. If the shim panics meanwhile the worker is done for; a `catch_unwind` would do, but costs more
+/// than all else that is done here for the case that something goes wrong.
+struct Serving<'a> {
+    grate: &'a Grate,
+    place: u32,
+    caller: Option<&'a Frame>,
+    worker: ManuallyDrop<Box<Worker>>,
+}
+
+impl Serving<'_> {
+    /// It has served.
+    #[inline]
+    fn over(mut self) -> Box<Worker> {
+        // SAFETY: once, since the drop that would do it as well does not come.
+        let worker = unsafe { ManuallyDrop::take(&mut self.worker) };
+        std::mem::forget(self);
+        worker
+    }
+}
+
+impl Drop for Serving<'_> {
+    #[cold]
+    fn drop(&mut self) {
+        // SAFETY: `over` was not called.
+        let mut worker = unsafe { ManuallyDrop::take(&mut self.worker) };
+        worker.end(self.caller);
+        let end = End::panicked(&"see what the caller's thread ends with");
+        self.grate.failed(self.place, worker, &end, self.caller);
+    }
 }
 
 #[cold]
