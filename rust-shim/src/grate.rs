@@ -162,6 +162,8 @@ enum Acquired {
     Worker(u32, Box<Worker>),
     /// The caller was counted out of its own domain while it waited.
     Claimed,
+    /// The caller was counted out of the grate's domain, which is stopping, while it made a worker.
+    Departed,
     No(Served),
 }
 
@@ -397,6 +399,7 @@ impl Grate {
             Arc::increment_strong_count(self.domain);
             Arc::from_raw(self.domain)
         };
+        // The domain is held on to until this is over, whatever becomes of it meanwhile.
         let (made, stack) = Worker::make(&domain, self, os, stack);
         match made {
             Made::Worker(worker) => {
@@ -405,6 +408,8 @@ impl Grate {
             }
             // The memory cannot grow. From here on there is a place less: callers wait for the workers there are.
             Made::No(Served::Again) if self.made.load(Ordering::SeqCst) > 0 => None,
+            // The grate may be gone already.
+            Made::Departed => Some(Acquired::Departed),
             Made::No(served) => {
                 self.vacate(place, stack);
                 Some(Acquired::No(served))
@@ -486,13 +491,6 @@ impl Grate {
     fn failed(&self, place: u32, worker: Box<Worker>, end: &End, caller: Option<&Frame>) {
         let slot = worker.slot.clone();
         slot.leaving(end.function.clone());
-        if end.outcome == LINDSHIM_END_STOPPED {
-            // It goes with the domain, which is stopping. Its bit stays clear.
-            slot.at_end(end.outcome);
-            // SAFETY: the place is the caller's as long as its bit is clear.
-            unsafe { *self.places[place as usize].get() = Some(worker) };
-            return;
-        }
         if end.outcome == LINDSHIM_END_DISCARDED
             && let Some(caller) = caller
         {
@@ -599,6 +597,10 @@ fn enter(
     let (place, mut worker) = match grate.acquire(os, caller) {
         Acquired::Worker(place, worker) => (place, worker),
         Acquired::Claimed => return None,
+        Acquired::Departed => {
+            std::mem::forget(inside);
+            return Some(Served::Gone);
+        }
         Acquired::No(served) => return Some(served),
     };
     // After the worker was got: its epoch deadline was set before, so that what is found here in order is interrupted if
@@ -634,7 +636,7 @@ fn enter(
     if worker.slot.is_claimed() {
         // The grate has stopped without this worker, and may be deleted. What is left is this thread's own.
         std::mem::forget(inside);
-        drop(worker);
+        worker.remain();
     } else {
         worker.end(caller);
         grate.failed(place, worker, &End::from_error(&err, false), caller);

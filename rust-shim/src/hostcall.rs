@@ -111,7 +111,10 @@ fn make_syscall(
                     .add(GRATE_VALUES)
                     .cast::<[ValRaw; PARAMS]>()
             };
-            grate::serve(os, Some(&frame), port, number, values).result()?
+            match grate::serve(os, Some(&frame), port, number, values).result() {
+                Ok(result) => result,
+                Err(leave) => return Err(leaving(context, leave)),
+            }
         }
     };
     values[0] = MaybeUninit::new(ValRaw::i32(result));
@@ -180,10 +183,13 @@ fn call_host(
     if let Some((os, before)) = before {
         os.set_frame(before);
     }
-    let verdict = verdict?;
+    let verdict = match verdict {
+        Ok(verdict) => verdict,
+        Err(leave) => return Err(leaving(context, leave)),
+    };
     context.slot.at_guest();
     if context.domain.gate.is_closed() {
-        return Err(Leave::Stopped.into());
+        return Err(stopped(context));
     }
     if context.outer().is_some_and(Frame::expired) {
         return Err(Leave::Discarded.into());
@@ -235,6 +241,21 @@ unsafe fn carry_out(
             call.memory_bytes = memory.data().len() as u64;
         }
     }
+}
+
+/// The thread leaves.
+#[cold]
+fn leaving(context: &Context, leave: Leave) -> wasmtime::Error {
+    match leave {
+        Leave::Stopped => stopped(context),
+        other => other.into(),
+    }
+}
+
+/// The thread leaves because its domain is stopping. It is counted out before it does.
+fn stopped(context: &Context) -> wasmtime::Error {
+    context.domain.depart(&context.slot, None);
+    Leave::Stopped.into()
 }
 
 /// Waits in the host's place. The thread's poller is made when it first waits, and kept.
@@ -460,7 +481,7 @@ fn wait(
         Waited::Woken => Ok(0),
         Waited::NotEqual => Ok(1),
         Waited::TimedOut => Ok(2),
-        Waited::Stopped | Waited::Claimed => Err(Leave::Stopped.into()),
+        Waited::Stopped | Waited::Claimed => Err(stopped(context)),
         Waited::Expired => Err(Leave::Discarded.into()),
     }
 }

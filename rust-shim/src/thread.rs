@@ -133,6 +133,9 @@ impl Context {
                 outer.publish_rearmed(true);
             }
             if context.domain.gate.is_closed() {
+                let function = innermost(&WasmBacktrace::force_capture(&store));
+                let context = store.data();
+                context.domain.depart(&context.slot, function);
                 Err(Leave::Stopped.into())
             } else if outer.is_some_and(Frame::expired) {
                 Err(Leave::Discarded.into())
@@ -270,11 +273,7 @@ impl End {
     /// Classifies what Wasmtime answered.
     pub fn from_error(err: &wasmtime::Error, starting: bool) -> Self {
         let trace = err.downcast_ref::<WasmBacktrace>();
-        let function = trace.and_then(|trace| trace.frames().first()).map(|frame| {
-            frame
-                .func_name()
-                .map_or_else(|| format!("function {}", frame.func_index()), str::to_owned)
-        });
+        let function = trace.and_then(innermost);
         let (outcome, trap) = match (err.downcast_ref::<Leave>(), err.downcast_ref::<Trap>()) {
             (Some(Leave::Stopped), _) => (LINDSHIM_END_STOPPED, 0),
             (Some(Leave::Quit), _) => (LINDSHIM_END_QUIT, 0),
@@ -292,6 +291,16 @@ impl End {
         }
         end
     }
+}
+
+/// The name of the guest function that a thread is in.
+fn innermost(trace: &WasmBacktrace) -> Option<String> {
+    let frame = trace.frames().first()?;
+    Some(
+        frame
+            .func_name()
+            .map_or_else(|| format!("function {}", frame.func_index()), str::to_owned),
+    )
 }
 
 fn format_backtrace(trace: &WasmBacktrace) -> String {
@@ -325,8 +334,8 @@ impl Job {
         }))
         .unwrap_or_else(|panic| End::panicked(&*panic));
         if slot.is_claimed() {
-            // The domain has stopped without this thread and may be deleted by now. What is left is this thread's own.
-            drop(store);
+            // The domain has stopped without this thread, and may be deleted by now.
+            domain.keep(store);
             return;
         }
         // In this order: a stop that the host begins in there finds this thread where it was, and not as one that has

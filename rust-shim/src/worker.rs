@@ -164,6 +164,8 @@ impl std::fmt::Debug for Worker {
 pub enum Made {
     /// It is there.
     Worker(Box<Worker>),
+    /// The domain is stopping, and has counted the caller out.
+    Departed,
     /// There is none.
     No(Served),
 }
@@ -216,6 +218,10 @@ impl Worker {
             }
             Err(err) => err,
         };
+        if slot.is_claimed() {
+            domain.keep(Some(store));
+            return (Made::Departed, None);
+        }
         let end = End::from_error(&err, true);
         slot.leaving(end.function.clone());
         drop(store);
@@ -248,6 +254,12 @@ impl Worker {
             }
         }
         self.slot.at_idle();
+    }
+
+    /// Its domain has stopped without it: what is left goes with the domain, or at once if that is gone.
+    pub fn remain(self) {
+        let domain = self.store.data().domain.clone();
+        domain.keep(Some(self.store));
     }
 
     /// Whether the grate has a function with this index, as far as can be told.
