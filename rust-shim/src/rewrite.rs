@@ -55,7 +55,8 @@
 //! What instances share is the memory and nothing else. Tables, globals, and which passive segments were dropped are
 //! each instance's own, so a change that one makes there (`dlopen`, a stack pointer, `__tls_base`) is not seen by
 //! another, and later instances begin with the values that the module says, without what a start function did to them.
-//! That is the same as with the threads of wasi-threads.
+//! That is as with the threads of wasi-threads, but that each of those runs the start function too, which linkers make
+//! such that it does something to the memory only the first time.
 //!
 //! A module whose memory is not shared behaves as before as long as one instance runs at a time, with two exceptions:
 //! it may wait (the instruction traps in a memory that is not shared), and where it had no maximum it has 65536 pages.

@@ -14,7 +14,7 @@ use super::grate::{self, Facts, Grate};
 use super::survey::Survey;
 use super::{GratePlan, Plan, RewriteError, WaitImport, WaitOp};
 
-/// wasmparser's limit for functions, imports, exports and types, each.
+/// wasmparser's limit for functions, exports and types, each.
 const MAX_ITEMS: usize = 1_000_000;
 
 /// wasmparser's limit for data segments.
@@ -118,14 +118,12 @@ impl<'a> Layout<'a> {
         let mut types = Types::new(&survey, init);
         let mut exports = Exports::default();
         let mut functions = survey.imported_functions;
-        let mut imports = 0;
         let mut code = None;
         let mut parser = Parser::new(0);
         parser.set_features(features);
         for payload in parser.parse_all(wasm) {
             match payload? {
                 Payload::TypeSection(section) => types.find(section)?,
-                Payload::ImportSection(section) => imports = section.into_imports().count(),
                 Payload::FunctionSection(section) => functions += section.count(),
                 Payload::ExportSection(section) => exports.read(section)?,
                 Payload::CodeSectionStart { range, .. } => {
@@ -150,7 +148,6 @@ impl<'a> Layout<'a> {
         layout.plan_imports(&survey.used, &exports);
         let original = Original {
             exports,
-            imports,
             types: count(types.count),
         };
         Ok((layout, original))
@@ -160,14 +157,7 @@ impl<'a> Layout<'a> {
     fn check_limits(&self, original: &Original<'_>) -> Result<(), RewriteError> {
         let grate = self.grate.as_ref();
         let added = self.imports.len();
-        let memory = usize::from(grate.is_some_and(|grate| grate.memory.is_some()));
         let init = usize::from(grate.is_some());
-        check_limit(
-            "the number of imports",
-            original.imports,
-            added + memory,
-            MAX_ITEMS,
-        )?;
         check_limit(
             "the number of functions",
             count(self.functions),
@@ -388,7 +378,6 @@ impl Types {
 /// What the original has, for deciding what may be added.
 struct Original<'a> {
     exports: Exports<'a>,
-    imports: usize,
     types: usize,
 }
 

@@ -96,8 +96,16 @@ impl Grated {
                 Payload::CodeSectionEntry(body) => {
                     for operator in body.get_operators_reader().unwrap() {
                         match operator.unwrap() {
-                            Operator::MemoryInit { data_index, .. }
-                            | Operator::DataDrop { data_index } => named.insert(data_index),
+                            Operator::MemoryInit { data_index: s, .. }
+                            | Operator::DataDrop { data_index: s }
+                            | Operator::ArrayNewData {
+                                array_data_index: s,
+                                ..
+                            }
+                            | Operator::ArrayInitData {
+                                array_data_index: s,
+                                ..
+                            } => named.insert(s),
                             _ => false,
                         };
                     }
@@ -404,6 +412,20 @@ impl<'a> Items<'a> {
             },
             Operator::DataDrop { data_index } => Operator::DataDrop {
                 data_index: self.segment(data_index),
+            },
+            Operator::ArrayNewData {
+                array_type_index,
+                array_data_index,
+            } => Operator::ArrayNewData {
+                array_type_index,
+                array_data_index: self.segment(array_data_index),
+            },
+            Operator::ArrayInitData {
+                array_type_index,
+                array_data_index,
+            } => Operator::ArrayInitData {
+                array_type_index,
+                array_data_index: self.segment(array_data_index),
             },
             other => other,
         };
