@@ -25,13 +25,7 @@ unsafe extern "C" fn quiescent(_: *const Report) {
 }
 
 fn round(module: u64) -> Duration {
-    let config = DomainConfig {
-        struct_size: size_of::<DomainConfig>() as u32,
-        reserved: 0,
-        user: 0,
-        max_memory_bytes: 0,
-        max_threads: 0,
-    };
+    let config = DomainConfig::new(0);
     let (mut domain, null) = (0, std::ptr::null_mut());
     let start = Instant::now();
     unsafe {
@@ -64,19 +58,7 @@ fn main() {
         .skip(1)
         .find_map(|arg| arg.parse().ok())
         .unwrap_or(5000);
-    let config = EngineConfig {
-        struct_size: size_of::<EngineConfig>() as u32,
-        abi_version: LINDSHIM_ABI_VERSION,
-        max_threads: 0,
-        max_idle_threads: 0,
-        stack_bytes: 0,
-        wasm_stack_bytes: 0,
-        cache_dir: std::ptr::null(),
-        cache_dir_bytes: 0,
-        host_call: Some(host_call),
-        thread_end: Some(thread_end),
-        quiescent: Some(quiescent),
-    };
+    let config = EngineConfig::new(Some(host_call), Some(thread_end), Some(quiescent));
     let (mut engine, null) = (0, std::ptr::null_mut());
     assert_eq!(
         unsafe { lindshim_engine_new(&config, &mut engine, null) },

@@ -126,19 +126,7 @@ impl Ours {
     }
 
     fn engine() -> u64 {
-        let config = EngineConfig {
-            struct_size: size_of::<EngineConfig>() as u32,
-            abi_version: LINDSHIM_ABI_VERSION,
-            max_threads: 0,
-            max_idle_threads: 0,
-            stack_bytes: 0,
-            wasm_stack_bytes: 0,
-            cache_dir: std::ptr::null(),
-            cache_dir_bytes: 0,
-            host_call: Some(host_call),
-            thread_end: Some(thread_end),
-            quiescent: Some(quiescent),
-        };
+        let config = EngineConfig::new(Some(host_call), Some(thread_end), Some(quiescent));
         let imports = [import("mark", "", "", 0), import("spawn", "i", "i", 1)];
         let mut engine = 0;
         unsafe {
@@ -156,13 +144,7 @@ impl Ours {
 
     /// From the stop's call until its caller knows that the domain is quiescent.
     fn round(&self, threads: u32) -> Duration {
-        let config = DomainConfig {
-            struct_size: size_of::<DomainConfig>() as u32,
-            reserved: 0,
-            user: 0,
-            max_memory_bytes: 0,
-            max_threads: 0,
-        };
+        let config = DomainConfig::new(0);
         let (mut domain, null) = (0, std::ptr::null_mut());
         unsafe {
             assert_eq!(

@@ -5,7 +5,10 @@ use crate::engine::Engine;
 use crate::error::{Error, Result, Status};
 use crate::ffi::types::*;
 use crate::gate::Gate;
+use crate::grate::Grate;
+use crate::handlers::Handlers;
 use crate::module::Module;
+use crate::port;
 use crate::slot::Slot;
 use crate::thread::{Context, Entry, Job, THREAD_START};
 use crate::waits;
@@ -13,10 +16,20 @@ use std::collections::HashMap;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use wasmtime::{ExternType, InstancePre, SharedMemory, Store};
+use wasmtime::{ExternType, Instance, InstancePre, SharedMemory, Store};
 
 /// One more than the largest thread id: the wasi-threads proposal keeps the top three bits of a word for others.
 const TID_END: u32 = 1 << 29;
+
+/// How long a grate may go on that serves a thread of a domain that stops, if the domain says nothing: in nanoseconds.
+const GRACE_NS: u64 = 100_000_000;
+
+/// The export that initializes the memory of a module that was loaded as a grate.
+pub const INIT: &str = "lindshim:init";
+/// Values of `Domain::initialized`: nobody has begun, somebody is about it, done.
+const INIT_NOT: u32 = 0;
+const INIT_NOW: u32 = 1;
+const INIT_DONE: u32 = 2;
 
 /// A domain.
 pub struct Domain {
@@ -30,6 +43,20 @@ pub struct Domain {
     pub shared_memory: Option<SharedMemory>,
     /// What is inside, and whether anything may enter.
     pub gate: Gate,
+    /// Who interposes on its calls. Immutable.
+    pub handlers: Handlers,
+    /// In whose name it makes them. Immutable.
+    pub cage: u64,
+    /// How long a grate may go on that serves one of its threads when it stops, in nanoseconds. Immutable.
+    grace_ns: u64,
+    /// Whether that time is over.
+    expired: AtomicBool,
+    /// What it is as a grate, if it is one. Set once, by `open_grate`.
+    grate: OnceLock<Box<Grate>>,
+    /// The grate's port while it is open. Guarded by the mutex.
+    port: Mutex<Option<u64>>,
+    /// Whether its memory was initialized, where that is not the module's instantiation: `INIT_*`.
+    initialized: AtomicU32,
     module: Arc<Module>,
     max_threads: usize,
     handle: AtomicU64,
@@ -63,8 +90,10 @@ pub struct Domain {
 /// Guarded by `Domain::threads`.
 #[derive(Debug, Default)]
 struct Threads {
-    /// By thread id: there may be thousands, and each that leaves takes itself out.
+    /// By thread id: there may be thousands, and each that leaves takes itself out. Workers are among them.
     live: HashMap<u32, Arc<Slot>>,
+    /// How many of them are workers.
+    workers: usize,
 }
 
 impl std::fmt::Debug for Domain {
@@ -123,6 +152,17 @@ impl Domain {
             max_memory_bytes,
             shared_memory,
             gate: Gate::new(),
+            // SAFETY: the contract of the C ABI.
+            handlers: unsafe { Handlers::new(config.handlers) },
+            cage: config.cage,
+            grace_ns: match config.grate_grace_ns {
+                0 => GRACE_NS,
+                grace => grace,
+            },
+            expired: AtomicBool::new(false),
+            grate: OnceLock::new(),
+            port: Mutex::new(None),
+            initialized: AtomicU32::new(INIT_NOT),
             module: module.clone(),
             max_threads,
             handle: AtomicU64::new(0),
@@ -238,7 +278,7 @@ impl Domain {
     fn run(self: &Arc<Self>, entry: Entry, main: bool) -> Result<u32> {
         let slot = {
             let mut threads = lock(&self.threads);
-            if threads.live.len() >= self.max_threads {
+            if threads.live.len() - threads.workers >= self.max_threads {
                 return Err(Error::new(
                     Status::Limit,
                     format!(
@@ -269,6 +309,106 @@ impl Domain {
                 self.threads_total.fetch_sub(1, Ordering::Relaxed);
                 self.left(&job.slot, None);
                 Err(err)
+            }
+        }
+    }
+
+    /// Its module.
+    pub fn module(&self) -> &Module {
+        &self.module
+    }
+
+    /// Opens the domain as a grate; answers its port. Once.
+    pub fn open_grate(self: &Arc<Self>, config: &GrateConfig) -> Result<u64> {
+        let grate = Grate::new(self, config)?;
+        let mut port = lock(&self.port);
+        if self.gate.is_closed() {
+            return Err(Error::new(Status::Closed, "the domain is stopping"));
+        }
+        if self.grate.get().is_some() {
+            return Err(Error::new(Status::Busy, "the domain is a grate already"));
+        }
+        let grate = self.grate.get_or_init(|| grate);
+        // SAFETY: the grate lives as long as the domain, which nobody deletes before the gate is drained.
+        let opened = unsafe { port::open(&self.gate, &raw const **grate) }?;
+        Ok(*port.insert(opened))
+    }
+
+    /// From here on nobody comes in as a caller of the grate, and those that wait for a worker are woken.
+    ///
+    /// Preconditions: the gate is closed.
+    fn close_grate(&self) {
+        if let Some(port) = lock(&self.port).take() {
+            port::close(port);
+        }
+        if let Some(grate) = self.grate.get() {
+            grate.close();
+        }
+    }
+
+    /// The slot of a new worker, unless the domain is stopping.
+    pub fn new_worker(&self) -> Option<Arc<Slot>> {
+        let mut threads = lock(&self.threads);
+        if self.gate.is_closed() {
+            return None;
+        }
+        let slot = Arc::new(Slot::worker(self.next_tid(&threads)));
+        threads.live.insert(slot.tid, slot.clone());
+        threads.workers += 1;
+        self.threads_total.fetch_add(1, Ordering::Relaxed);
+        Some(slot)
+    }
+
+    /// The worker with this id is no more.
+    pub fn forget_worker(&self, tid: u32) {
+        let mut threads = lock(&self.threads);
+        if threads.live.remove(&tid).is_some() {
+            threads.workers -= 1;
+        }
+    }
+
+    /// Whether the grates that serve the domain's threads have had their time.
+    #[inline]
+    pub fn is_expired(&self) -> bool {
+        self.expired.load(Ordering::SeqCst)
+    }
+
+    /// Runs what initializes the memory of a module that was loaded as a grate, if nobody did yet. `false`: another thread
+    /// is about it, and the caller has no `slot` to wait in; or the domain was stopped meanwhile.
+    pub fn initialize(
+        &self,
+        store: &mut Store<Context>,
+        instance: &Instance,
+        slot: Option<&Slot>,
+    ) -> wasmtime::Result<bool> {
+        let Some(init) = instance.get_func(&mut *store, INIT) else {
+            return Ok(true);
+        };
+        loop {
+            let begun = self.initialized.compare_exchange(
+                INIT_NOT,
+                INIT_NOW,
+                Ordering::SeqCst,
+                Ordering::SeqCst,
+            );
+            match (begun, slot) {
+                (Ok(_), _) => {
+                    let result = init.call(&mut *store, &[], &mut []);
+                    self.initialized.store(INIT_DONE, Ordering::SeqCst);
+                    waits::notify(self.initialized.as_ptr() as usize, u32::MAX);
+                    return result.map(|()| true);
+                }
+                (Err(INIT_DONE), _) => return Ok(true),
+                (Err(_), None) => return Ok(false),
+                (Err(_), Some(slot)) => {
+                    let now = waits::Expected::Word(INIT_NOW);
+                    let key = self.initialized.as_ptr() as usize;
+                    // SAFETY: the word is the domain's, which the caller holds on to.
+                    let waited = unsafe { waits::wait(&self.gate, slot, None, key, 0, now, -1) };
+                    if matches!(waited, waits::Waited::Stopped | waits::Waited::Claimed) {
+                        return Ok(false);
+                    }
+                }
             }
         }
     }
@@ -377,6 +517,21 @@ impl Domain {
             .collect();
         waits::unpark(&awake);
 
+        self.close_grate();
+        // Threads that are inside grates: what blocks there is interrupted, and they get some time.
+        let mut inside = false;
+        for slot in awake.iter().filter(|slot| slot.is_at_grate()) {
+            inside = true;
+            if let Some(os) = slot.os() {
+                os.wake();
+            }
+        }
+        if inside {
+            let at = clock::now_ns().saturating_add(self.grace_ns);
+            self.engine
+                .sweeper
+                .expire_at(&self.engine.wasmtime, self, at);
+        }
         if self.may_have_missed() {
             self.engine.sweeper.watch(&self.engine.wasmtime, self);
         }
@@ -386,7 +541,7 @@ impl Domain {
     }
 
     /// Nothing is inside, and nothing will be: tells the host. Called once, by whoever left last.
-    fn finish(self: &Arc<Self>) {
+    pub fn finish(self: &Arc<Self>) {
         if !lock(&self.asleep).is_empty() {
             self.engine.waker.wake_later(self.clone());
         }
@@ -404,11 +559,35 @@ impl Domain {
 
     /// Whether a thread in guest code may have missed the epoch: see `sweep`.
     pub fn may_have_missed(&self) -> bool {
+        let expired = self.is_expired();
         self.gate.is_closed()
-            && lock(&self.threads)
-                .live
-                .values()
-                .any(|slot| slot.rearmed.load(Ordering::SeqCst) && slot.in_guest())
+            && lock(&self.threads).live.values().any(|slot| {
+                slot.rearmed.load(Ordering::SeqCst)
+                    && (slot.in_guest() || expired && slot.is_at_grate())
+            })
+    }
+
+    /// The time of the grates that serve the domain's threads is over: the workers are trapped. Each finds out by itself;
+    /// here those are woken that sleep.
+    ///
+    /// Preconditions: the gate is closed.
+    pub fn expire(&self) {
+        self.expired.store(true, Ordering::SeqCst);
+        if self.gate.is_drained() {
+            return;
+        }
+        let inside: Vec<_> = lock(&self.threads)
+            .live
+            .values()
+            .filter(|slot| slot.is_at_grate())
+            .cloned()
+            .collect();
+        for os in inside.iter().filter_map(|slot| slot.os()) {
+            os.wake();
+        }
+        // After the threads were told to look: one that comes into a worker later looks before it enters.
+        self.engine.wasmtime.increment_epoch();
+        waits::unpark(&inside);
     }
 
     /// Tells the host that nothing is inside, and nothing will be.
@@ -417,6 +596,7 @@ impl Domain {
         let threads: Vec<Thread> = std::mem::take(&mut *lock(&self.stopped))
             .into_iter()
             .map(|(slot, mut thread)| {
+                slot.end_idle();
                 slot.add_end(&mut thread);
                 thread
             })
@@ -511,6 +691,7 @@ impl Domain {
             if !(self.gate.close() && self.gate.leave()) {
                 return Err(Error::new(Status::Busy, "the domain is being stopped"));
             }
+            self.close_grate();
         } else if self.stop_ns.load(Ordering::SeqCst) != 0 && !self.reported.load(Ordering::SeqCst)
         {
             // Whoever left last is on its way to say so, and the host must not lose the word that names the domain.
@@ -521,6 +702,10 @@ impl Domain {
         }
         let remains = lock(&self.remains).take();
         drop(remains);
+        if let Some(grate) = self.grate.get() {
+            // SAFETY: the gate is drained.
+            drop(unsafe { grate.take_workers() });
+        }
         self.uncount();
         Ok(())
     }

@@ -1,7 +1,8 @@
 //! An engine: the compiler's settings, the functions that guests may import, and the OS threads that guests run on.
 
 use crate::error::{Error, Result, Status};
-use crate::ffi::types::{HostCallFn, QuiescentFn, ThreadEndFn};
+use crate::ffi::types::{HostCallFn, QuiescentFn, ThreadEndFn, TraceFn};
+use crate::grate::HOST_STACK_BYTES;
 use crate::hostcall;
 use crate::module::Linked;
 use crate::pool::Pool;
@@ -25,6 +26,8 @@ pub struct Settings {
     pub stack_bytes: usize,
     /// The part of it that WebAssembly may use, in bytes.
     pub wasm_stack_bytes: usize,
+    /// How many workers deep a thread may be.
+    pub max_call_depth: u32,
     /// Where compiled modules are kept, if anywhere.
     pub cache_dir: Option<String>,
     /// The host's callbacks.
@@ -40,6 +43,17 @@ pub struct Callbacks {
     pub thread_end: ThreadEndFn,
     /// Is told of each domain's quiescence.
     pub quiescent: QuiescentFn,
+    /// Is told of each call that a grate has served, if it is there.
+    pub trace: TraceFn,
+}
+
+/// What bounds calls into grates from within grates.
+#[derive(Clone, Copy, Debug)]
+pub struct Nesting {
+    /// How many workers deep a thread may be.
+    pub max_depth: u32,
+    /// How much of the native stack has to be left for one more: what guest code may use, and what the host needs.
+    pub stack_need: usize,
 }
 
 /// A function that the host offers to guests.
@@ -63,6 +77,8 @@ pub struct Engine {
     pub wasmtime: wasmtime::Engine,
     /// The host's callbacks.
     pub callbacks: Callbacks,
+    /// What bounds calls into grates.
+    pub nesting: Nesting,
     /// The OS threads.
     pub pool: Arc<Pool>,
     /// Sends second epochs.
@@ -121,7 +137,7 @@ fn config(settings: &Settings) -> Result<Config> {
 impl Engine {
     /// An engine without imports.
     pub fn new(settings: Settings) -> Result<Arc<Self>> {
-        if settings.wasm_stack_bytes + (128 << 10) > settings.stack_bytes {
+        if settings.wasm_stack_bytes.saturating_add(HOST_STACK_BYTES) > settings.stack_bytes {
             return Err(Error::new(
                 Status::Invalid,
                 format!(
@@ -136,6 +152,10 @@ impl Engine {
         Ok(Arc::new(Engine {
             wasmtime,
             callbacks: settings.callbacks,
+            nesting: Nesting {
+                max_depth: settings.max_call_depth,
+                stack_need: settings.wasm_stack_bytes.saturating_add(HOST_STACK_BYTES),
+            },
             pool: Pool::new(
                 settings.max_threads,
                 settings.max_idle_threads,
@@ -206,7 +226,7 @@ impl Engine {
         }
         // A module may import the same function twice; the second time it is there already.
         linker.allow_shadowing(true);
-        hostcall::define(linker, self.callbacks.host_call, import, ty.clone())?;
+        hostcall::define(linker, &self.callbacks, import, ty.clone())?;
         Ok(Linked::Yes)
     }
 

@@ -32,6 +32,8 @@ pub enum Status {
     Panic = 12,
     /// The caller was built for another version of the C ABI.
     Abi = 13,
+    /// Calls into grates are nested too deep: `ELOOP`.
+    Depth = 14,
 }
 
 /// A failure: its kind, and text for people.

@@ -1,35 +1,60 @@
 //! The functions that guests import: the host's, each of which becomes a call of the one callback, and the shim's own,
 //! which stand for the atomic instructions that `rewrite` took out.
 
-use crate::engine::HostImport;
+use crate::engine::{Callbacks, HostImport};
 use crate::error::{Error, Result, Status};
 use crate::ffi::types::*;
+use crate::frame::Frame;
+use crate::grate::{self, PARAMS};
+use crate::handlers::Handler;
 use crate::poller::{Polled, Poller};
 use crate::rewrite::{WaitImport, WaitOp};
 use crate::thread::{Context, Leave};
 use crate::waits::{self, Expected, Waited};
 use std::mem::MaybeUninit;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use wasmtime::{Caller, Extern, FuncType, Linker, SharedMemory, ValRaw};
 
 /// The module name of the shim's own imports.
 pub const OWN_MODULE: &str = "lindshim";
 
+/// The module and name of the import on whose calls grates interpose.
+const MAKE_SYSCALL: (&str, &str) = ("lind", "make-syscall");
+/// Its values: the call's number, a name, who calls, whom the call is for, and six arguments with the cages that they
+/// belong to.
+const MAKE_SYSCALL_PARAMS: &str = "iIIIIIIIIIIIIIII";
+/// Among them, where the values for a grate begin: they take the place of the second pair.
+const GRATE_VALUES: usize = 2;
+
 /// Adds one of the host's functions to a linker.
 pub fn define(
     linker: &mut Linker<Context>,
-    host_call: HostCallFn,
+    callbacks: &Callbacks,
     import: &HostImport,
     ty: FuncType,
 ) -> Result<()> {
-    let Some(host_call) = host_call else {
+    let Some(host_call) = callbacks.host_call else {
         return Err(Error::new(Status::Invalid, "host_call is NULL"));
     };
     let id = import.id;
-    let call = move |caller: Caller<'_, Context>, values: &mut [MaybeUninit<ValRaw>]| {
-        call_host(caller, host_call, id, values)
-    };
+    let interposable = (import.module.as_str(), import.name.as_str()) == MAKE_SYSCALL
+        && import.params == MAKE_SYSCALL_PARAMS
+        && import.results == "i";
     // SAFETY: the callback reads and writes `values` by the same letters that made `ty`; that is the C ABI's contract.
-    let added = unsafe { linker.func_new_unchecked(&import.module, &import.name, ty, call) };
+    let added = unsafe {
+        if interposable {
+            let call = move |caller: Caller<'_, Context>, values: &mut [MaybeUninit<ValRaw>]| {
+                make_syscall(caller, host_call, id, values)
+            };
+            linker.func_new_unchecked(&import.module, &import.name, ty, call)
+        } else {
+            let call = move |caller: Caller<'_, Context>, values: &mut [MaybeUninit<ValRaw>]| {
+                call_host(caller, host_call, id, values)
+            };
+            linker.func_new_unchecked(&import.module, &import.name, ty, call)
+        }
+    };
     added.map(|_| ()).map_err(|err| {
         Error::wasmtime(
             Status::Invalid,
@@ -37,6 +62,63 @@ pub fn define(
             &err,
         )
     })
+}
+
+/// `lind.make-syscall`: serves the call by a grate, if there is a handler for it, and else by the host.
+fn make_syscall(
+    mut caller: Caller<'_, Context>,
+    host_call: unsafe extern "C" fn(*mut Call) -> i32,
+    import: u32,
+    values: &mut [MaybeUninit<ValRaw>],
+) -> wasmtime::Result<()> {
+    let context = caller.data_mut();
+    // SAFETY: the guest's call has set as many values as the import has parameters.
+    let (number, itself) = unsafe {
+        (
+            values[0].assume_init_ref().get_u32(),
+            values[2].assume_init_ref().get_u64(),
+        )
+    };
+    let domain = &context.domain;
+    if itself != domain.cage {
+        values[0] = MaybeUninit::new(ValRaw::i32(-libc::EPERM));
+        return Ok(());
+    }
+    let result = match domain.handlers.find(number.into()) {
+        Handler::Native => return call_host(caller, host_call, import, values),
+        Handler::Gone => LINDSHIM_ELINDESRCH,
+        Handler::Grate { port, function } => {
+            let Some(os) = context.os else {
+                return Err(wasmtime::format_err!("a thread calls before it has begun"));
+            };
+            // SAFETY: the domain, the slot and the context outlive the call, which the frame does not.
+            let frame = unsafe {
+                Frame::new(
+                    Arc::as_ptr(domain),
+                    Arc::as_ptr(&context.slot),
+                    &raw const context.thread_user,
+                    None,
+                    context.outer_ptr(),
+                    context.depth,
+                )
+            };
+            values[GRATE_VALUES] = MaybeUninit::new(ValRaw::i64(function.into()));
+            values[GRATE_VALUES + 1] = MaybeUninit::new(ValRaw::u64(itself));
+            // SAFETY: as many values as there are parameters were set, by the guest or above.
+            let values = unsafe {
+                &mut *values
+                    .as_mut_ptr()
+                    .add(GRATE_VALUES)
+                    .cast::<[ValRaw; PARAMS]>()
+            };
+            match grate::serve(os, Some(&frame), port, number, values).result() {
+                Ok(result) => result,
+                Err(leave) => return Err(leaving(context, leave)),
+            }
+        }
+    };
+    values[0] = MaybeUninit::new(ValRaw::i32(result));
+    Ok(())
 }
 
 fn call_host(
@@ -47,10 +129,20 @@ fn call_host(
 ) -> wasmtime::Result<()> {
     let (memory, memory_bytes) = Context::memory_now(&caller);
     let context = caller.data_mut();
+    let outer = context.outer();
+    let (caller_user, caller_thread_user) = match outer {
+        None => (0, 0),
+        Some(outer) => {
+            if context.slot.rearmed.load(Ordering::Relaxed) {
+                outer.publish_rearmed(false); // as `at_host_call` does for the thread's own
+            }
+            (outer.domain().user, outer.thread_user())
+        }
+    };
     context.slot.at_host_call(import);
     let mut none = [0_u64; 2];
     let mut wait = MaybeUninit::<[WaitFd; LINDSHIM_MAX_WAIT]>::uninit();
-    let mut call = Call {
+    let mut record = Call {
         user: context.domain.user,
         thread_user: context.thread_user,
         domain: context.domain.handle(),
@@ -67,16 +159,69 @@ fn call_host(
         wait_count: 0,
         resumed: LINDSHIM_RESUMED_NOT,
         timeout_ns: -1,
+        caller_user,
+        caller_thread_user,
+        depth: context.depth,
+        worker: context.slot.worker.into(),
     };
-    let verdict = loop {
-        // SAFETY: the callback keeps the contract of the C ABI; everything that the call points to outlives it.
-        let verdict = unsafe { host_call(&mut call) };
+    let call = &raw mut record;
+    // What the host calls from in there is nested in this call.
+    // SAFETY: the domain, the slot and the call outlive the frame.
+    let frame = unsafe {
+        Frame::new(
+            Arc::as_ptr(&context.domain),
+            Arc::as_ptr(&context.slot),
+            &raw const (*call).thread_user,
+            Some(import),
+            context.outer_ptr(),
+            context.depth,
+        )
+    };
+    let before = context.os.map(|os| (os, os.set_frame(&raw const frame)));
+    // SAFETY: the record outlives the call, and so does what it points to.
+    let verdict = unsafe { carry_out(context, host_call, call) };
+    if let Some((os, before)) = before {
+        os.set_frame(before);
+    }
+    let verdict = match verdict {
+        Ok(verdict) => verdict,
+        Err(leave) => return Err(leaving(context, leave)),
+    };
+    context.slot.at_guest();
+    if context.domain.gate.is_closed() {
+        return Err(stopped(context));
+    }
+    if context.outer().is_some_and(Frame::expired) {
+        return Err(Leave::Discarded.into());
+    }
+    match verdict {
+        LINDSHIM_CONTINUE => Ok(()),
+        LINDSHIM_QUIT => Err(Leave::Quit.into()),
+        _ => Err(Leave::HostFailed.into()),
+    }
+}
+
+/// Makes the host call until it has another verdict than that it has to wait.
+///
+/// # Safety
+///
+/// The record is complete and outlives the call.
+#[inline]
+unsafe fn carry_out(
+    context: &mut Context,
+    host_call: unsafe extern "C" fn(*mut Call) -> i32,
+    record: *mut Call,
+) -> std::result::Result<i32, Leave> {
+    loop {
+        // SAFETY: the callback keeps the contract of the C ABI; everything that the call points to outlives it. Nobody
+        // else writes the record afterwards.
+        let (verdict, call) = unsafe { (host_call(record), &mut *record) };
         if call.thread_user != context.thread_user {
             context.thread_user = call.thread_user;
             context.slot.set_thread_user(call.thread_user);
         }
         if verdict != LINDSHIM_WAIT {
-            break verdict;
+            return Ok(verdict);
         }
         // SAFETY: the callback has set as many as it says.
         let fds = unsafe {
@@ -87,21 +232,23 @@ fn call_host(
             Polled::Ready => LINDSHIM_RESUMED_READY,
             Polled::TimedOut => LINDSHIM_RESUMED_TIMED_OUT,
             Polled::Refused => LINDSHIM_RESUMED_REFUSED,
-            Polled::Stopped | Polled::Claimed => return Err(stopped(context)),
+            Polled::Interrupted => LINDSHIM_RESUMED_INTERRUPTED,
+            Polled::Stopped | Polled::Claimed => return Err(Leave::Stopped),
+            Polled::Expired => return Err(Leave::Discarded),
         };
         // A guest's other threads may have grown the memory. It does not move.
         if let Some(memory) = &context.domain.shared_memory {
             call.memory_bytes = memory.data().len() as u64;
         }
-    };
-    context.slot.at_guest();
-    if context.domain.gate.is_closed() {
-        return Err(stopped(context));
     }
-    match verdict {
-        LINDSHIM_CONTINUE => Ok(()),
-        LINDSHIM_QUIT => Err(Leave::Quit.into()),
-        _ => Err(Leave::HostFailed.into()),
+}
+
+/// The thread leaves.
+#[cold]
+fn leaving(context: &Context, leave: Leave) -> wasmtime::Error {
+    match leave {
+        Leave::Stopped => stopped(context),
+        other => other.into(),
     }
 }
 
@@ -122,12 +269,57 @@ fn wait_for(context: &mut Context, fds: &[WaitFd], timeout_ns: i64) -> Polled {
     let Some(poller) = &context.poller else {
         return Polled::Refused;
     };
-    let waited = poller.wait(&context.domain.gate, &context.slot, fds, timeout_ns);
+    let waited = match context.outer() {
+        None => poller.wait(&context.domain.gate, &context.slot, fds, timeout_ns),
+        Some(outer) => wait_serving(context, poller, outer, fds, timeout_ns),
+    };
     if waited == Polled::Claimed {
         // What it waited for may be open elsewhere, and in its set still.
         context.poller = None;
     }
     waited
+}
+
+/// The same for a worker, which also wakes when a domain that it serves is stopped, and when the grace of one is over.
+fn wait_serving(
+    context: &Context,
+    poller: &Poller,
+    outer: &Frame,
+    fds: &[WaitFd],
+    timeout_ns: i64,
+) -> Polled {
+    let Some(os) = context.os else {
+        return Polled::Refused;
+    };
+    let mut all = [WaitFd { fd: -1, events: 0 }; LINDSHIM_MAX_WAIT + 1];
+    all[0] = WaitFd {
+        fd: os.interrupt_fd(),
+        events: libc::EPOLLIN as u32,
+    };
+    all[1..=fds.len()].copy_from_slice(fds);
+    // After the descriptor was made, and again after the wait: see `OsThread::wake`.
+    let look = || {
+        if outer.expired() {
+            Some(Polled::Expired)
+        } else {
+            outer.interrupted().then_some(Polled::Interrupted)
+        }
+    };
+    if let Some(over) = look() {
+        return over;
+    }
+    match poller.wait(
+        &context.domain.gate,
+        &context.slot,
+        &all[..=fds.len()],
+        timeout_ns,
+    ) {
+        Polled::Ready => look().unwrap_or_else(|| {
+            os.take_notice(); // of what was found out elsewhere meanwhile: it would wake for ever
+            Polled::Ready
+        }),
+        other => other,
+    }
 }
 
 /// Adds the shim's own functions to the linker of a rewritten module. The k-th import of the plan finds its memory as
@@ -278,6 +470,7 @@ fn wait(
         waits::wait(
             &context.domain.gate,
             &context.slot,
+            context.outer(),
             key,
             address,
             expected,
@@ -289,6 +482,7 @@ fn wait(
         Waited::NotEqual => Ok(1),
         Waited::TimedOut => Ok(2),
         Waited::Stopped | Waited::Claimed => Err(stopped(context)),
+        Waited::Expired => Err(Leave::Discarded.into()),
     }
 }
 

@@ -8,6 +8,10 @@
 //! [`domain::Domain::spawn_thread`] let threads through its [`gate`]; each runs on an OS thread of the [`pool`] with a
 //! store and an instance of its own ([`thread`]); [`domain::Domain::stop`] closes the gate and interrupts what is inside;
 //! the thread that leaves last reports that the domain is quiescent.
+//!
+//! A domain may be a [`grate`], which serves system calls of others: a call of `lind.make-syscall` finds its handler in
+//! the host's table ([`handlers`]), and by the handler's [`port`] a [`worker`] of the grate, which it enters on the same OS
+//! thread ([`frame`]).
 
 #![warn(missing_docs)]
 #![warn(unsafe_op_in_unsafe_fn)]
@@ -18,11 +22,15 @@ pub mod domain;
 pub mod engine;
 pub mod error;
 pub mod ffi;
+pub mod frame;
 pub mod gate;
+pub mod grate;
+pub mod handlers;
 pub mod hostcall;
 pub mod module;
 pub mod poller;
 pub mod pool;
+pub mod port;
 pub mod registry;
 pub mod rewrite;
 pub mod slot;
@@ -30,3 +38,4 @@ pub mod sweep;
 pub mod thread;
 pub mod waits;
 pub mod wake;
+pub mod worker;

@@ -26,6 +26,8 @@ pub struct Module {
     pub plan: Option<Plan>,
     /// Every import but the memory.
     linker: Linker<Context>,
+    /// Whether, as a grate, it can only serve one call at a time: it was built for one thread.
+    pub single: bool,
     /// Ready to instantiate, if no memory is to be supplied.
     pre: Option<InstancePre<Context>>,
 }
@@ -149,6 +151,7 @@ impl Module {
             exports,
             plan,
             linker,
+            single: false,
             pre,
         });
         module.check_thread_start()?;

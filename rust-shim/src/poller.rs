@@ -30,6 +30,10 @@ pub enum Polled {
     Stopped,
     /// The domain has stopped, and counted this thread out: it must leave, and touch nothing of the domain.
     Claimed,
+    /// The thread is a worker, and a domain that it serves has begun to stop.
+    Interrupted,
+    /// The thread is a worker, and the grace of a domain that it serves is over: it must leave.
+    Expired,
 }
 
 /// The epoll set of one guest thread, which holds the domain's wake token and nothing else between two waits.

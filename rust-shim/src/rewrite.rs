@@ -33,6 +33,34 @@
 //!
 //! Code offsets that Wasmtime reports for such a module are offsets in the rewritten one.
 //!
+//! # Grates
+//! A grate runs as several instances over one memory: its own program's, and one for each call that it serves at the
+//! same time. [`grate`] makes a module fit for that, and its waits interruptible as well. What it changes besides:
+//!
+//! | what | what becomes of it |
+//! | --- | --- |
+//! | a memory that the module defines | is imported, as a shared one, from (`"lindshim"`, `"memory"`); exports stay |
+//! | a shared memory that it imports | stays |
+//! | active data segments | become passive, with the same indices |
+//! | the start section | goes |
+//! | `lindshim:init` | is added and exported: it copies those segments and calls that start function, as an instantiation does |
+//! | `memory.init` and `data.drop` of those segments | name an empty segment, added after the others: to the code they have always been dropped |
+//! | `__stack_pointer`, `__wasm_init_tls`, `__tls_size`, `__tls_align` | are exported, if only the name section knows them |
+//! | table 0, if it holds functions | is exported as `__indirect_function_table`, if it is not exported |
+//!
+//! The first instance is to be instantiated, and its init function called, before anything else runs; later instances
+//! over the same memory only are instantiated. If init traps, the instantiation of the original would have trapped
+//! there, with the same trap: the grate cannot start.
+//!
+//! What instances share is the memory and nothing else. Tables, globals, and which passive segments were dropped are
+//! each instance's own, so a change that one makes there (`dlopen`, a stack pointer, `__tls_base`) is not seen by
+//! another, and later instances begin with the values that the module says, without what a start function did to them.
+//! That is as with the threads of wasi-threads, but that each of those runs the start function too, which linkers make
+//! such that it does something to the memory only the first time.
+//!
+//! A module whose memory is not shared behaves as before as long as one instance runs at a time, with two exceptions:
+//! it may wait (the instruction traps in a memory that is not shared), and where it had no maximum it has 65536 pages.
+//!
 //! # Hostile input
 //! A module that is rewritten has first passed wasmparser's validator, so that what the rewrite takes away (an invalid
 //! alignment, say) cannot make an invalid module valid. A module that is not rewritten is not validated here: Wasmtime
@@ -45,19 +73,21 @@ mod emit;
 mod error;
 #[doc(hidden)]
 pub mod fuzz;
+mod grate;
 mod layout;
 mod plan;
 mod survey;
 
 use std::borrow::Cow;
 
-use wasmparser::{Validator, WasmFeatures};
+use wasmparser::{Parser, Validator, WasmFeatures};
 
 pub use address::check_address;
 pub use error::RewriteError;
+pub use grate::{GrateMemory, GratePlan, Symbol};
 pub use plan::{Plan, WaitImport, WaitOp};
 
-/// The module name of every import that [`rewrite`] adds. A guest may not import from it.
+/// The module name of every import that [`rewrite`] and [`grate`] add. A guest may not import from it.
 pub const IMPORT_MODULE: &str = "lindshim";
 
 /// What a guest module may use: WebAssembly 3.0 without garbage collection, typed function references and exceptions.
@@ -73,8 +103,9 @@ pub const GUEST_FEATURES: WasmFeatures = WasmFeatures::WASM2
     .union(WasmFeatures::TAIL_CALL)
     .union(WasmFeatures::EXTENDED_CONST);
 
-/// The largest module that is rewritten, in bytes. Output is less than twice the input plus a few kilobytes for the new
-/// imports and exports, so every size in it fits the 32 bits that the binary format has.
+/// The largest module that is rewritten, in bytes. Output is less than twice the input, plus a few kilobytes for the new
+/// imports and exports, plus the init function of a grate, which has a function's greatest size at most. So every size in
+/// it fits the 32 bits that the binary format has.
 const MAX_MODULE_BYTES: usize = 1 << 30;
 
 /// What [`rewrite`] answers.
@@ -103,6 +134,58 @@ pub fn rewrite(wasm: &[u8], features: WasmFeatures) -> Result<Rewrite<'_>, Rewri
             plan: None,
         });
     };
+    validate(wasm, features)?;
+    let layout = layout::Layout::new(wasm, features, survey)?;
+    let bytes = emitted(wasm, features, &layout)?;
+    Ok(Rewrite {
+        bytes: Cow::Owned(bytes),
+        plan: Some(layout.into_plan()),
+    })
+}
+
+/// What [`grate`] answers.
+#[derive(Debug)]
+pub struct GrateModule {
+    /// The module to compile.
+    pub bytes: Vec<u8>,
+    /// What is the same in any rewritten module. Without waits in the module there are no imports in it.
+    pub plan: Plan,
+    /// What only a grate has.
+    pub grate: GratePlan,
+}
+
+/// Rewrites a binary module so that several instances of it over one memory are one program, and so that its waits can
+/// be interrupted, as the [module documentation](self) says.
+///
+/// `features` is what the engine that will run the module accepts. Threads, bulk memory and mutable globals must be among
+/// it, as they are in [`GUEST_FEATURES`]. The same input gives the same output, byte for byte. Never blocks, never
+/// panics; safe to call from any thread.
+///
+/// # Errors
+/// - [`RewriteError::NotAModule`], [`RewriteError::Invalid`]: not a valid core module. Here all are validated.
+/// - [`RewriteError::Grate`]: the module has more than one memory, or its memory has 64-bit indices, or pages of another
+///   size, or it imports one that is not shared.
+/// - [`RewriteError::ReservedImport`]: the module imports from [`IMPORT_MODULE`] itself.
+/// - [`RewriteError::Limit`]: the module is so near a limit of the format that the rewritten one would be over it.
+///   100,000 data segments are too many by one if an instruction names an active one.
+pub fn grate(wasm: &[u8], features: WasmFeatures) -> Result<GrateModule, RewriteError> {
+    // What a component is, the validator says in words about features; survey knows better.
+    if Parser::is_component(wasm) {
+        return Err(RewriteError::NotAModule);
+    }
+    validate(wasm, features)?;
+    let facts = grate::Facts::read(wasm, features)?;
+    let (layout, grate) = layout::Layout::of_grate(wasm, features, facts)?;
+    let bytes = emitted(wasm, features, &layout)?;
+    Ok(GrateModule {
+        bytes,
+        plan: layout.into_plan(),
+        grate,
+    })
+}
+
+/// Refuses what is not a valid module, or too large.
+fn validate(wasm: &[u8], features: WasmFeatures) -> Result<(), RewriteError> {
     if wasm.len() > MAX_MODULE_BYTES {
         return Err(RewriteError::Limit {
             what: "module size",
@@ -110,15 +193,20 @@ pub fn rewrite(wasm: &[u8], features: WasmFeatures) -> Result<Rewrite<'_>, Rewri
         });
     }
     Validator::new_with_features(features).validate_all(wasm)?;
-    let layout = layout::Layout::new(wasm, features, &survey)?;
-    let bytes = emit::emit(wasm, features, &layout)?;
+    Ok(())
+}
+
+/// The module that `layout` describes.
+fn emitted(
+    wasm: &[u8],
+    features: WasmFeatures,
+    layout: &layout::Layout<'_>,
+) -> Result<Vec<u8>, RewriteError> {
+    let bytes = emit::emit(wasm, features, layout)?;
     if cfg!(debug_assertions) {
         Validator::new_with_features(features)
             .validate_all(&bytes)
             .map_err(RewriteError::output)?;
     }
-    Ok(Rewrite {
-        bytes: Cow::Owned(bytes),
-        plan: Some(layout.into_plan()),
-    })
+    Ok(bytes)
 }

@@ -3,8 +3,9 @@
 
 use crate::clock;
 use crate::ffi::types::*;
+use crate::frame::OsThread;
 use std::os::raw::c_char;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// The thread may run: guest code, or the shim's on its behalf.
@@ -21,10 +22,18 @@ pub struct Slot {
     pub tid: u32,
     /// Whether `lindshim_domain_start` started it.
     pub main: bool,
+    /// Whether it is a worker of a grate.
+    pub worker: bool,
+    /// The OS thread that it runs on, or ran on last; null if it has not begun.
+    os: AtomicPtr<OsThread>,
     /// `LINDSHIM_AT_*`.
     state: AtomicU32,
-    /// In a host call: which.
+    /// In a host call or inside a grate: which.
     import: AtomicU32,
+    /// Inside a grate: its port.
+    port: AtomicU64,
+    /// Whether a worker that served it was trapped, because its domain stopped and the grace was over.
+    pub torn: AtomicBool,
     /// When the state began.
     since_ns: AtomicU64,
     /// When it left the guest, or 0.
@@ -52,8 +61,12 @@ impl Slot {
         Slot {
             tid,
             main,
+            worker: false,
+            os: AtomicPtr::new(std::ptr::null_mut()),
             state: AtomicU32::new(LINDSHIM_AT_STARTING),
             import: AtomicU32::new(0),
+            port: AtomicU64::new(0),
+            torn: AtomicBool::new(false),
             since_ns: AtomicU64::new(clock::coarse_ns()),
             left_ns: AtomicU64::new(0),
             outcome: AtomicU32::new(0),
@@ -66,7 +79,60 @@ impl Slot {
         }
     }
 
+    /// A worker that serves nobody yet.
+    pub fn worker(tid: u32) -> Self {
+        let slot = Slot {
+            worker: true,
+            ..Slot::new(tid, false)
+        };
+        slot.at_idle();
+        slot
+    }
+
+    /// It runs on this OS thread from here on.
+    #[inline]
+    pub fn set_os(&self, os: &'static OsThread) {
+        self.os
+            .store(std::ptr::from_ref(os).cast_mut(), Ordering::Release);
+    }
+
+    /// The OS thread that it runs on, or ran on last.
+    pub fn os(&self) -> Option<&'static OsThread> {
+        // SAFETY: such records are never given back.
+        unsafe { self.os.load(Ordering::Acquire).as_ref() }
+    }
+
+    /// It is a worker that has nothing to do.
+    #[inline]
+    pub fn at_idle(&self) {
+        self.state.store(LINDSHIM_AT_IDLE, Ordering::Relaxed);
+    }
+
+    /// It is inside a grate, or on its way there. What it does after this is ordered behind it by entering the grate's
+    /// gate: whoever stops the thread's domain finds it here, or it finds its own gate closed.
+    #[inline]
+    pub fn at_grate(&self, port: u64, call: u32) {
+        self.port.store(port, Ordering::Relaxed);
+        self.import.store(call, Ordering::Relaxed);
+        self.state.store(LINDSHIM_AT_GRATE, Ordering::Release);
+        self.proven();
+    }
+
+    /// Whether it is inside a grate, or on its way there.
+    pub fn is_at_grate(&self) -> bool {
+        self.state.load(Ordering::SeqCst) == LINDSHIM_AT_GRATE
+    }
+
+    /// Its epoch deadline is known to be set: see `sweep`.
+    #[inline]
+    pub fn proven(&self) {
+        if self.rearmed.load(Ordering::Relaxed) {
+            self.rearmed.store(false, Ordering::Relaxed);
+        }
+    }
+
     /// It runs guest code.
+    #[inline]
     pub fn at_guest(&self) {
         self.state.store(LINDSHIM_AT_GUEST, Ordering::Relaxed);
     }
@@ -170,6 +236,13 @@ impl Slot {
         self.state.store(LINDSHIM_AT_ENDED, Ordering::Release);
     }
 
+    /// A worker that had nothing to do when its domain stopped has ended.
+    pub fn end_idle(&self) {
+        if self.worker && self.state.load(Ordering::Acquire) == LINDSHIM_AT_IDLE {
+            self.at_end(LINDSHIM_END_STOPPED);
+        }
+    }
+
     /// Whether it may be running guest code.
     pub fn in_guest(&self) -> bool {
         matches!(
@@ -190,9 +263,15 @@ impl Slot {
             since_ns: 0,
             left_ns: 0,
             thread_user: 0,
+            worker: self.worker.into(),
+            torn: 0,
             function: [0; 64],
         };
         match state {
+            LINDSHIM_AT_GRATE => {
+                thread.import = self.import.load(Ordering::Relaxed);
+                thread.address = self.port.load(Ordering::Relaxed);
+            }
             LINDSHIM_AT_HOST_CALL => thread.import = self.import.load(Ordering::Relaxed),
             LINDSHIM_AT_ATOMIC_WAIT => thread.address = self.wait_offset.load(Ordering::Relaxed),
             _ => {}
@@ -212,6 +291,7 @@ impl Slot {
         if self.state.load(Ordering::Acquire) != LINDSHIM_AT_ENDED {
             return;
         }
+        thread.torn = self.torn.load(Ordering::Relaxed).into();
         thread.outcome = self.outcome.load(Ordering::Relaxed);
         thread.left_ns = self.left_ns.load(Ordering::Relaxed);
         thread.thread_user = self.thread_user.load(Ordering::Relaxed);

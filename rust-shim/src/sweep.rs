@@ -10,10 +10,13 @@
 //! per engine moves the counter once more, a little later, while such a thread is still inside. In the common case it
 //! finds the domain empty and does nothing. It sleeps without a timeout while there is no such domain.
 //!
+//! The same thread ends the grace of stopping domains whose threads are inside grates ([`Domain::expire`]).
+//!
 //! [`Slot::rearmed`]: crate::slot::Slot::rearmed
 
+use crate::clock;
 use crate::domain::Domain;
-use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -39,12 +42,28 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     domains: Vec<Weak<Domain>>,
+    /// Stopping domains whose threads are inside grates, and when the grace of each is over.
+    graces: Vec<(u64, Weak<Domain>)>,
     closing: bool,
 }
 
 impl Sweeper {
-    /// Watches over a stopping domain until none of its marked threads is in guest code.
-    pub fn watch(&self, engine: &wasmtime::Engine, domain: &Arc<Domain>) {
+    /// Ends the grace of a stopping domain at this time: see [`Domain::expire`].
+    pub fn expire_at(&self, engine: &wasmtime::Engine, domain: &Arc<Domain>, at_ns: u64) {
+        if !self.start(engine) {
+            // No thread to be had: then there is no grace.
+            domain.expire();
+            return;
+        }
+        self.shared
+            .state()
+            .graces
+            .push((at_ns, Arc::downgrade(domain)));
+        self.shared.changed.notify_one();
+    }
+
+    /// Makes the thread, if it is not there; answers whether it is.
+    fn start(&self, engine: &wasmtime::Engine) -> bool {
         let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
         if thread.is_none() {
             let (shared, engine) = (self.shared.clone(), engine.clone());
@@ -54,30 +73,24 @@ impl Sweeper {
                 .spawn(move || shared.run(&engine))
                 .ok();
         }
-        let made = thread.is_some();
-        drop(thread);
-        if !made {
+        thread.is_some()
+    }
+
+    /// Watches over a stopping domain until none of its marked threads is in guest code.
+    pub fn watch(&self, engine: &wasmtime::Engine, domain: &Arc<Domain>) {
+        if !self.start(engine) {
             // No thread to be had: the epoch moves here and now. What remains of the race is a window of nanoseconds,
             // and each further stop on the engine moves the epoch too.
             engine.increment_epoch();
             return;
         }
-        let mut state = self
-            .shared
-            .state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        state.domains.push(Arc::downgrade(domain));
+        self.shared.state().domains.push(Arc::downgrade(domain));
         self.shared.changed.notify_one();
     }
 
     /// Ends the thread and waits for it.
     pub fn close(&self) {
-        self.shared
-            .state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .closing = true;
+        self.shared.state().closing = true;
         self.shared.changed.notify_one();
         let thread = self
             .thread
@@ -90,22 +103,61 @@ impl Sweeper {
     }
 }
 
+/// Takes out the domains whose grace is over.
+fn take_over(graces: &mut Vec<(u64, Weak<Domain>)>, now: u64) -> Vec<Weak<Domain>> {
+    let mut over = Vec::new();
+    graces.retain(|(at, domain)| {
+        if *at <= now {
+            over.push(domain.clone());
+        }
+        *at > now
+    });
+    over
+}
+
 impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn run(&self, engine: &wasmtime::Engine) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
         let mut pause = FIRST;
         while !state.closing {
-            if state.domains.is_empty() {
-                pause = FIRST;
-                state = self
-                    .changed
-                    .wait(state)
-                    .unwrap_or_else(PoisonError::into_inner);
+            let now = clock::now_ns();
+            let over = take_over(&mut state.graces, now);
+            if !over.is_empty() {
+                drop(state);
+                let over: Vec<_> = over.iter().filter_map(Weak::upgrade).collect();
+                for domain in &over {
+                    domain.expire();
+                }
+                state = self.state();
+                // A worker that was just on its way through the epoch's callback may have missed it.
+                state.domains.extend(over.iter().map(Arc::downgrade));
                 continue;
             }
+            let next = state.graces.iter().map(|(at, _)| at - now).min();
+            if state.domains.is_empty() {
+                pause = FIRST;
+                state = match next.map(Duration::from_nanos) {
+                    None => self
+                        .changed
+                        .wait(state)
+                        .unwrap_or_else(PoisonError::into_inner),
+                    Some(next) => {
+                        self.changed
+                            .wait_timeout(state, next)
+                            .unwrap_or_else(PoisonError::into_inner)
+                            .0
+                    }
+                };
+                continue;
+            }
+            let timeout = next.map_or(pause, |next| pause.min(Duration::from_nanos(next)));
             (state, _) = self
                 .changed
-                .wait_timeout(state, pause)
+                .wait_timeout(state, timeout)
                 .unwrap_or_else(PoisonError::into_inner);
             state.domains.retain(|domain| {
                 domain

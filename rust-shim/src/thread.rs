@@ -7,6 +7,7 @@
 
 use crate::domain::Domain;
 use crate::ffi::types::*;
+use crate::frame::{Frame, OsThread, Outer};
 use crate::poller::Poller;
 use crate::slot::Slot;
 use std::os::raw::c_char;
@@ -30,6 +31,12 @@ pub struct Context {
     pub wait_memories: Vec<Option<SharedMemory>>,
     /// What it waits for descriptors with; made when first used.
     pub poller: Option<Poller>,
+    /// The OS thread that it runs on; none before it has begun.
+    pub os: Option<&'static OsThread>,
+    /// Of a worker: how many workers deep it serves.
+    pub depth: u32,
+    /// Of a worker: whom it serves.
+    outer: Outer,
     /// The memory that host calls are given.
     memory: GuestMemory,
     limiter: Limiter,
@@ -104,9 +111,60 @@ impl Context {
             thread_user: 0,
             wait_memories: Vec::new(),
             poller: None,
+            os: None,
+            depth: 0,
+            outer: Outer(std::ptr::null()),
             memory,
             limiter,
         }
+    }
+
+    /// The store of a thread or worker. Its epoch deadline is for the caller to set: see the module's text.
+    pub fn store(domain: &Arc<Domain>, slot: &Arc<Slot>) -> Store<Self> {
+        let context = Context::new(domain.clone(), slot.clone());
+        let mut store = Store::new(&domain.engine.wasmtime, context);
+        store.limiter(|context| &mut context.limiter);
+        store.epoch_deadline_callback(|store| {
+            let context = store.data();
+            // Before the gate is read: see `sweep`.
+            context.slot.rearmed.store(true, Ordering::SeqCst);
+            let outer = context.outer();
+            if let Some(outer) = outer {
+                outer.publish_rearmed(true);
+            }
+            if context.domain.gate.is_closed() {
+                let function = innermost(&WasmBacktrace::force_capture(&store));
+                let context = store.data();
+                context.domain.depart(&context.slot, function);
+                Err(Leave::Stopped.into())
+            } else if outer.is_some_and(Frame::expired) {
+                Err(Leave::Discarded.into())
+            } else {
+                Ok(UpdateDeadline::Continue(1))
+            }
+        });
+        store
+    }
+
+    /// It runs on this OS thread from here on and, if it is a worker's, serves `outer`, this many workers deep.
+    #[inline]
+    pub fn begin(&mut self, os: &'static OsThread, outer: *const Frame, depth: u32) {
+        self.os = Some(os);
+        self.outer = Outer(outer);
+        self.depth = depth;
+    }
+
+    /// Of a worker that serves a thread: where that thread comes from.
+    #[inline]
+    pub fn outer(&self) -> Option<&Frame> {
+        // SAFETY: the frame outlives the call that is served, and this is used during one.
+        unsafe { self.outer.0.as_ref() }
+    }
+
+    /// The same, for a frame to be made.
+    #[inline]
+    pub fn outer_ptr(&self) -> *const Frame {
+        self.outer.0
     }
 
     /// The linear memory as it is now: its address, which is always the same, and its size.
@@ -136,6 +194,8 @@ pub enum Leave {
     Quit,
     /// The host failed at a call.
     HostFailed,
+    /// It is a worker, and the grace of a domain that it serves is over.
+    Discarded,
 }
 
 impl std::fmt::Display for Leave {
@@ -144,6 +204,7 @@ impl std::fmt::Display for Leave {
             Leave::Stopped => "stopped with its domain",
             Leave::Quit => "ended by the host",
             Leave::HostFailed => "the host failed at a call of this thread",
+            Leave::Discarded => "its caller was stopped, and the grace is over",
         })
     }
 }
@@ -171,12 +232,15 @@ pub enum Entry {
 }
 
 /// How a thread ended.
-struct End {
-    outcome: u32,
+#[derive(Debug)]
+pub struct End {
+    /// `LINDSHIM_END_*`.
+    pub outcome: u32,
     trap: u32,
     message: String,
     backtrace: String,
-    function: Option<String>,
+    /// The innermost guest function.
+    pub function: Option<String>,
 }
 
 impl End {
@@ -197,13 +261,23 @@ impl End {
         }
     }
 
+    /// The shim itself panicked.
+    pub fn panicked(panic: &(dyn std::any::Any + Send)) -> Self {
+        let text = crate::ffi::guard::panic_text(panic);
+        End::failed(
+            LINDSHIM_END_TRAPPED,
+            format!("the shim panicked, which is a bug in it: {text}"),
+        )
+    }
+
     /// Classifies what Wasmtime answered.
-    fn from_error(err: &wasmtime::Error, starting: bool) -> Self {
+    pub fn from_error(err: &wasmtime::Error, starting: bool) -> Self {
         let trace = err.downcast_ref::<WasmBacktrace>();
         let function = trace.and_then(innermost);
         let (outcome, trap) = match (err.downcast_ref::<Leave>(), err.downcast_ref::<Trap>()) {
             (Some(Leave::Stopped), _) => (LINDSHIM_END_STOPPED, 0),
             (Some(Leave::Quit), _) => (LINDSHIM_END_QUIT, 0),
+            (Some(Leave::Discarded), _) => (LINDSHIM_END_DISCARDED, 0),
             (_, Some(trap)) => (LINDSHIM_END_TRAPPED, *trap as u32 + 1),
             (None, None) if starting && trace.is_none() => (LINDSHIM_END_START_FAILED, 0),
             _ => (LINDSHIM_END_TRAPPED, 0),
@@ -254,16 +328,11 @@ impl Job {
             entry,
         } = self;
         let mut store = None;
+        slot.set_os(OsThread::current());
         let end = catch_unwind(AssertUnwindSafe(|| {
             enter(&domain, &slot, &entry, &mut store)
         }))
-        .unwrap_or_else(|panic| {
-            let text = crate::ffi::guard::panic_text(&*panic);
-            End::failed(
-                LINDSHIM_END_TRAPPED,
-                format!("the shim panicked, which is a bug in it: {text}"),
-            )
-        });
+        .unwrap_or_else(|panic| End::panicked(&*panic));
         if slot.is_claimed() {
             // The domain has stopped without this thread, and may be deleted by now.
             domain.keep(store);
@@ -282,8 +351,8 @@ impl Job {
     }
 }
 
-/// Tells the host that a thread has left the guest.
-fn tell(domain: &Domain, slot: &Slot, thread_user: u64, end: &End) {
+/// Tells the host that a thread or worker has left the guest.
+pub fn tell(domain: &Domain, slot: &Slot, thread_user: u64, end: &End) {
     let Some(callback) = domain.engine.callbacks.thread_end else {
         return;
     };
@@ -304,6 +373,8 @@ fn tell(domain: &Domain, slot: &Slot, thread_user: u64, end: &End) {
         outcome: end.outcome,
         trap: end.trap,
         main: slot.main.into(),
+        worker: slot.worker.into(),
+        reserved: 0,
         message,
         message_bytes,
         backtrace,
@@ -329,24 +400,10 @@ fn enter(
             "the domain has nothing to instantiate".into(),
         );
     };
-    let store = keep.insert(Store::new(
-        &domain.engine.wasmtime,
-        Context::new(domain.clone(), slot.clone()),
-    ));
-    store.limiter(|context| &mut context.limiter);
-    store.epoch_deadline_callback(|store| {
-        let context = store.data();
-        // Before the gate is read: see `sweep`.
-        context.slot.rearmed.store(true, Ordering::SeqCst);
-        if context.domain.gate.is_closed() {
-            let function = innermost(&WasmBacktrace::force_capture(&store));
-            let context = store.data();
-            context.domain.depart(&context.slot, function);
-            Err(Leave::Stopped.into())
-        } else {
-            Ok(UpdateDeadline::Continue(1))
-        }
-    });
+    let store = keep.insert(Context::store(domain, slot));
+    store
+        .data_mut()
+        .begin(OsThread::current(), std::ptr::null(), 0);
     // The order of these three is the module's subject.
     store.set_epoch_deadline(1);
     fence(Ordering::SeqCst);
@@ -359,6 +416,13 @@ fn enter(
         Err(err) => return End::from_error(&err, true),
     };
     adopt_memory(store, &instance);
+    if let Entry::Main(_) = entry {
+        match domain.initialize(store, &instance, Some(slot)) {
+            Ok(true) => {}
+            Ok(false) => return End::plain(LINDSHIM_END_STOPPED),
+            Err(err) => return End::from_error(&err, true),
+        }
+    }
     let result = match entry {
         Entry::Main(export) => instance
             .get_typed_func::<(), ()>(&mut *store, export)

@@ -15,6 +15,7 @@
 //! domain. Its store, and with that the memory, lives until it has: so the address, which is the queue's key, is nobody
 //! else's before.
 
+use crate::frame::Frame;
 use crate::gate::Gate;
 use crate::slot::Slot;
 use parking_lot_core::{DEFAULT_UNPARK_TOKEN, FilterOp, ParkResult, ParkToken, UnparkToken};
@@ -23,8 +24,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// A stop's unpark, as opposed to a notify's.
-const STOPPED: UnparkToken = UnparkToken(1);
+/// A stop's unpark, as opposed to a notify's: the thread looks at the gates, and sleeps on if it was woken for nothing.
+pub const STOPPED: UnparkToken = UnparkToken(1);
 
 /// How a wait ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +40,8 @@ pub enum Waited {
     Stopped,
     /// The domain has stopped, and counted this thread out: it must leave, and touch nothing of the domain.
     Claimed,
+    /// The thread is a worker, and the grace of a domain that it serves is over: it must leave.
+    Expired,
 }
 
 /// The value that a wait compares.
@@ -51,7 +54,7 @@ pub enum Expected {
 }
 
 /// Waits at the host address `key`, which is `offset` in the guest's memory. A negative timeout is none; the unit is
-/// nanoseconds.
+/// nanoseconds. `outer` is whom the thread serves, if it is a worker.
 ///
 /// # Safety
 ///
@@ -59,6 +62,7 @@ pub enum Expected {
 pub unsafe fn wait(
     gate: &Gate,
     slot: &Slot,
+    outer: Option<&Frame>,
     key: usize,
     offset: u64,
     expected: Expected,
@@ -68,10 +72,21 @@ pub unsafe fn wait(
         .ok()
         .and_then(|ns| Instant::now().checked_add(Duration::from_nanos(ns)));
     let refused = Cell::new(Waited::NotEqual);
+    let expired = || outer.is_some_and(Frame::expired);
+    if let Some(outer) = outer {
+        if slot.rearmed.load(Ordering::Relaxed) {
+            outer.publish_rearmed(false);
+        }
+        outer.publish_wait(key);
+    }
     slot.at_wait(key, offset);
     let validate = || {
         if gate.is_closed() {
             refused.set(Waited::Stopped);
+            return false;
+        }
+        if expired() {
+            refused.set(Waited::Expired);
             return false;
         }
         // SAFETY: the caller vouches for the address; guests access it atomically or not at all, as far as they care
@@ -91,17 +106,30 @@ pub unsafe fn wait(
         }
         equal
     };
-    // SAFETY: the closures neither panic nor call into parking_lot; the key is an address of memory that belongs to this
-    // domain alone, so nobody else parks there.
-    let result =
-        unsafe { parking_lot_core::park(key, validate, || {}, |_, _| {}, token(slot), deadline) };
-    if !slot.unpark() {
-        return Waited::Claimed;
+    let result = loop {
+        // SAFETY: the closures neither panic nor call into parking_lot; the key is an address of memory that belongs to
+        // this domain alone, so nobody else parks there.
+        let result = unsafe {
+            parking_lot_core::park(key, validate, || {}, |_, _| {}, token(slot), deadline)
+        };
+        if !slot.unpark() {
+            break None;
+        }
+        // The stop of a domain that this thread serves wakes it as well, and until its grace is over for nothing.
+        if result != ParkResult::Unparked(STOPPED) || gate.is_closed() || expired() {
+            break Some(result);
+        }
+    };
+    if let Some(outer) = outer {
+        outer.publish_wait(0);
     }
+    let Some(result) = result else {
+        return Waited::Claimed;
+    };
     slot.wait_over();
     match result {
-        ParkResult::Unparked(STOPPED) => Waited::Stopped,
         _ if gate.is_closed() => Waited::Stopped,
+        _ if expired() => Waited::Expired,
         ParkResult::Unparked(_) => Waited::Woken,
         ParkResult::Invalid => refused.get(),
         ParkResult::TimedOut => Waited::TimedOut,
@@ -158,9 +186,12 @@ pub fn unpark(slots: &[Arc<Slot>]) {
     }
 }
 
-/// Names a parked thread in the queue.
-fn token(slot: &Slot) -> ParkToken {
-    ParkToken(std::ptr::from_ref(slot) as usize)
+/// Names a parked thread in the queue: by its OS thread, since a worker's wait is to be found by its callers' slots too.
+pub fn token(slot: &Slot) -> ParkToken {
+    ParkToken(match slot.os() {
+        Some(os) => std::ptr::from_ref(os) as usize,
+        None => std::ptr::from_ref(slot) as usize,
+    })
 }
 
 #[cfg(test)]
@@ -174,6 +205,7 @@ mod tests {
             wait(
                 gate,
                 slot,
+                None,
                 cell.as_ptr() as usize,
                 0,
                 Expected::Word(value),

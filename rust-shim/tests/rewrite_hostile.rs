@@ -4,8 +4,9 @@ mod rewrite_support;
 
 use std::time::{Duration, Instant};
 
-use lindshim::rewrite::{GUEST_FEATURES, RewriteError, fuzz, rewrite};
+use lindshim::rewrite::{GUEST_FEATURES, RewriteError, fuzz, grate, rewrite};
 use rewrite_support::cases::CASES;
+use rewrite_support::damage::damage;
 use rewrite_support::random::Random;
 use rewrite_support::wasm;
 use wasm_encoder::{CustomSection, Encode, Section};
@@ -32,6 +33,36 @@ fn corpus() -> Vec<Vec<u8>> {
     corpus
 }
 
+/// Modules to damage that can be grates, with all that becomes of those.
+fn grates() -> Vec<Vec<u8>> {
+    let own = r#"(module $named
+        (import "env" "base" (global $base i32))
+        (import "env" "f" (func $f (param i32)))
+        (memory $memory (export "memory") 1)
+        (table $table 4 funcref)
+        (global $__stack_pointer (mut i32) (i32.const 4096))
+        (global $__tls_size i32 (i32.const 8))
+        (global (export "__tls_align") i32 (i32.const 8))
+        (elem (table $table) (i32.const 1) func $__wasm_init_tls $start)
+        (func $start (export "lindshim:init") (i32.store (i32.const 0) (i32.const 1)))
+        (start $start)
+        (func $__wasm_init_tls (param $p i32)
+            (memory.init $passive (local.get $p) (i32.const 0) (i32.const 4))
+            (memory.init $active (local.get $p) (i32.const 0) (i32.const 0))
+            (data.drop $late)
+            (call $f (memory.size)))
+        (data $active (i32.const 16) "active")
+        (data $passive "passive")
+        (data $late (i32.add (global.get $base) (i32.const 64)) "late"))"#;
+    let mut grates = vec![
+        wasm(own),
+        wasm("(module (memory 1) (data (i32.const 0) \"x\"))"),
+    ];
+    let candidates = corpus();
+    grates.extend(candidates.into_iter().filter(|m| fuzz::check_grate(m)));
+    grates
+}
+
 #[test]
 fn the_corpus_is_rewritten() {
     for module in corpus() {
@@ -46,6 +77,41 @@ fn truncated_modules_never_panic() {
             fuzz::check(&module[..end]);
         }
     }
+    for module in grates() {
+        for end in 0..module.len() {
+            fuzz::check_grate(&module[..end]);
+        }
+    }
+}
+
+#[test]
+fn grates_with_one_flipped_bit_never_panic() {
+    let mut survivors = 0;
+    for mut module in grates() {
+        for i in 0..module.len() {
+            for bit in 0..8 {
+                module[i] ^= 1 << bit;
+                survivors += usize::from(fuzz::check_grate(&module));
+                module[i] ^= 1 << bit;
+            }
+        }
+    }
+    assert!(survivors > 1000, "{survivors} of the modules were grates");
+}
+
+#[test]
+fn damaged_grates_never_panic() {
+    let corpus = grates();
+    let mut random = Random::new(2);
+    let mut survivors = 0;
+    for _ in 0..MUTATIONS {
+        let mut module = corpus[random.below(corpus.len())].clone();
+        for _ in 0..=random.below(3) {
+            damage(&mut module, &corpus, &mut random);
+        }
+        survivors += usize::from(fuzz::check_grate(&module));
+    }
+    assert!(survivors > 1000, "{survivors} of the modules were grates");
 }
 
 #[test]
@@ -84,52 +150,6 @@ fn damaged_modules_never_panic() {
     );
 }
 
-/// Changes a module in one place.
-fn damage(module: &mut Vec<u8>, corpus: &[Vec<u8>], random: &mut Random) {
-    let at = random.below(module.len() + 1);
-    match random.below(5) {
-        0 => {
-            let value = random.of(&[0, 1, 0x0b, 0x7f, 0x80, 0xd2, 0xfe, 0xff]);
-            module.insert(at, value);
-        }
-        1 if at < module.len() => {
-            module[at] = random.of(&[0, 1, 0x0b, 0x10, 0x7f, 0xd2, 0xfe, 0xff])
-        }
-        2 => {
-            let end = module.len().min(at + 1 + random.below(8));
-            module.drain(at.min(end)..end);
-        }
-        3 => {
-            let other = &corpus[random.below(corpus.len())];
-            let from = random.below(other.len());
-            let to = other.len().min(from + 1 + random.below(32));
-            let end = module.len().min(at + to - from);
-            module.splice(at..end, other[from..to].iter().copied());
-        }
-        _ => {
-            // A custom section at any place that is a section's end is valid; elsewhere it is damage.
-            let names = [
-                "name",
-                "metadata.code.branch_hint",
-                "producers",
-                ".debug_line",
-            ];
-            let section = CustomSection {
-                name: random.of(&names).into(),
-                data: random.bytes(12).into(),
-            };
-            let mut bytes = Vec::new();
-            section.append_to(&mut bytes);
-            let at = if random.one_in(2) {
-                module.len()
-            } else {
-                8.min(at)
-            };
-            module.splice(at..at, bytes);
-        }
-    }
-}
-
 /// A module with a long function, and a custom section before it.
 fn with_custom(name: &str, data: Vec<u8>) -> Vec<u8> {
     let nops = "nop ".repeat(50_000);
@@ -153,7 +173,8 @@ fn counts_that_lie_cost_nothing() {
     for id in [0_u8, 1, 2, 3, 4, 10, 11] {
         let mut data = vec![id, 5];
         data.extend(most);
-        fuzz::check(&with_custom("name", data));
+        fuzz::check(&with_custom("name", data.clone()));
+        fuzz::check_grate(&with_custom("name", data));
     }
     fuzz::check(&with_custom("metadata.code.branch_hint", most.to_vec()));
     for id in 0..14 {
@@ -161,6 +182,7 @@ fn counts_that_lie_cost_nothing() {
         module.extend([id, 5]);
         module.extend(most);
         let _ = rewrite(&module, GUEST_FEATURES);
+        let _ = grate(&module, GUEST_FEATURES);
     }
 }
 
@@ -177,7 +199,8 @@ fn many_hints_and_names_for_one_function_take_linear_time() {
     let mut names = vec![1];
     entries(&[0, 1, b'x']).as_slice().encode(&mut names);
     let before = Instant::now();
-    assert!(fuzz::check(&with_custom("name", names)));
+    assert!(fuzz::check(&with_custom("name", names.clone())));
+    assert!(fuzz::check_grate(&with_custom("name", names)));
     assert!(fuzz::check(&with_custom(
         "metadata.code.branch_hint",
         entries(&[0, 1, 0, 1, 1])

@@ -299,7 +299,7 @@ fn a_module_too_near_a_limit_is_refused_with_the_limit() {
     );
     assert_eq!(
         refused.to_string(),
-        "the module's atomic waits cannot be made interruptible: function body size would exceed 7654321"
+        "the module cannot be rewritten to be interruptible: function body size would exceed 7654321"
     );
 }
 

@@ -1,49 +1,12 @@
 //! Domains are stopped whatever their threads are doing, through the C ABI alone.
 
+mod common;
+
+use common::*;
 use lindshim::ffi::types::*;
 use lindshim::ffi::*;
-use std::collections::HashMap;
 use std::ffi::CStr;
-use std::os::raw::c_char;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
-
-/// What the callbacks saw, by the domain's user word.
-#[derive(Default)]
-struct Seen {
-    ends: HashMap<u64, Vec<(u32, u32, String, String)>>,
-    reports: HashMap<u64, Vec<Vec<Thread>>>,
-    totals: HashMap<u64, u64>,
-    marks: HashMap<u64, u64>,
-}
-
-static SEEN: OnceLock<(Mutex<Seen>, Condvar)> = OnceLock::new();
-static USERS: AtomicU64 = AtomicU64::new(1);
-
-fn seen() -> MutexGuard<'static, Seen> {
-    SEEN.get_or_init(Default::default).0.lock().unwrap()
-}
-
-fn wait_until<T>(mut check: impl FnMut(&Seen) -> Option<T>) -> T {
-    let (_, changed) = SEEN.get_or_init(Default::default);
-    let mut guard = seen();
-    loop {
-        if let Some(value) = check(&guard) {
-            return value;
-        }
-        let (next, timeout) = changed
-            .wait_timeout(guard, Duration::from_secs(30))
-            .unwrap();
-        assert!(!timeout.timed_out(), "nothing happened for 30 seconds");
-        guard = next;
-    }
-}
-
-fn change(f: impl FnOnce(&mut Seen)) {
-    f(&mut seen());
-    SEEN.get_or_init(Default::default).1.notify_all();
-}
 
 const MARK: u32 = 1;
 const BLOCK: u32 = 2;
@@ -57,14 +20,14 @@ unsafe extern "C" fn host_call(call: *mut Call) -> i32 {
     unsafe {
         let call = &mut *call;
         match call.import {
-            MARK => change(|seen| *seen.marks.entry(call.user).or_default() += 1),
+            MARK => mark(call.user),
             BLOCK => {
                 let mut fd = -1;
                 assert_eq!(
                     lindshim_domain_cancel_fd(call.domain, &mut fd, std::ptr::null_mut()),
                     LINDSHIM_OK
                 );
-                change(|seen| *seen.marks.entry(call.user).or_default() += 1);
+                mark(call.user);
                 let mut poll = libc::pollfd {
                     fd,
                     events: libc::POLLIN,
@@ -98,213 +61,21 @@ unsafe extern "C" fn host_call(call: *mut Call) -> i32 {
     }
 }
 
-unsafe fn text(at: *const c_char, bytes: u64) -> String {
-    if at.is_null() {
-        return String::new();
-    }
-    let bytes = unsafe { std::slice::from_raw_parts(at.cast::<u8>(), bytes as usize) };
-    String::from_utf8(bytes.to_vec()).unwrap()
+fn host() -> Host {
+    host_with(|_| {})
 }
 
-unsafe extern "C" fn thread_end(end: *const ThreadEnd) {
-    unsafe {
-        let end = &*end;
-        let entry = (
-            end.tid,
-            end.outcome,
-            text(end.message, end.message_bytes),
-            text(end.backtrace, end.backtrace_bytes),
-        );
-        // The first thread's end is the program's end, as for WASI.
-        if end.main == 1 || end.outcome == LINDSHIM_END_TRAPPED {
-            lindshim_domain_stop(end.domain, std::ptr::null_mut());
-        }
-        change(|seen| seen.ends.entry(end.user).or_default().push(entry));
-    }
-}
-
-unsafe extern "C" fn quiescent(report: *const Report) {
-    unsafe {
-        let report = &*report;
-        let threads =
-            std::slice::from_raw_parts(report.threads, report.thread_count as usize).to_vec();
-        change(|seen| {
-            seen.totals.insert(report.user, report.threads_total);
-            seen.reports.entry(report.user).or_default().push(threads);
-        });
-    }
-}
-
-struct Host {
-    engine: u64,
-}
-
-fn import(name: &'static str, params: &'static str, results: &'static str, id: u32) -> Import {
-    let at = |text: &'static str| (text.as_ptr().cast::<c_char>(), text.len() as u64);
-    let ((module, module_bytes), (name, name_bytes)) = (at("host"), at(name));
-    let ((params, params_bytes), (results, results_bytes)) = (at(params), at(results));
-    Import {
-        module,
-        module_bytes,
-        name,
-        name_bytes,
-        params,
-        params_bytes,
-        results,
-        results_bytes,
-        id,
-        reserved: 0,
-    }
-}
-
-fn check(status: i32, err: &ErrorText) {
-    assert_eq!(status, LINDSHIM_OK, "{}", message(err));
-}
-
-fn message(err: &ErrorText) -> String {
-    let bytes: Vec<u8> = err.text[..err.len as usize]
-        .iter()
-        .map(|c| *c as u8)
-        .collect();
-    String::from_utf8(bytes).unwrap()
-}
-
-fn no_error() -> ErrorText {
-    ErrorText {
-        len: 0,
-        text: [0; LINDSHIM_ERROR_TEXT],
-    }
-}
-
-impl Host {
-    fn new() -> Self {
-        Self::with(|_| {})
-    }
-
-    fn with(change: impl FnOnce(&mut EngineConfig)) -> Self {
-        let mut config = EngineConfig {
-            struct_size: size_of::<EngineConfig>() as u32,
-            abi_version: LINDSHIM_ABI_VERSION,
-            max_threads: 0,
-            max_idle_threads: 0,
-            stack_bytes: 0,
-            wasm_stack_bytes: 0,
-            cache_dir: std::ptr::null(),
-            cache_dir_bytes: 0,
-            host_call: Some(host_call),
-            thread_end: Some(thread_end),
-            quiescent: Some(quiescent),
-        };
-        change(&mut config);
-        let (mut engine, mut err) = (0, no_error());
-        let imports = [
-            import("mark", "", "", MARK),
-            import("block", "", "", BLOCK),
-            import("spawn", "i", "i", SPAWN),
-            import("exit", "", "", EXIT),
-            import("quit", "", "", QUIT),
-            import("add", "II", "I", ADD),
-            import("fail", "", "", FAIL),
-        ];
-        unsafe {
-            check(lindshim_engine_new(&config, &mut engine, &mut err), &err);
-            check(
-                lindshim_engine_define(engine, imports.as_ptr(), imports.len() as u64, &mut err),
-                &err,
-            );
-        }
-        Host { engine }
-    }
-
-    fn try_load(&self, wat: &str) -> Result<u64, (i32, String)> {
-        let (mut module, mut err) = (0, no_error());
-        let status = unsafe {
-            lindshim_module_load(
-                self.engine,
-                wat.as_ptr(),
-                wat.len() as u64,
-                &mut module,
-                &mut err,
-            )
-        };
-        if status == LINDSHIM_OK {
-            Ok(module)
-        } else {
-            Err((status, message(&err)))
-        }
-    }
-
-    fn load(&self, wat: &str) -> u64 {
-        self.try_load(wat).unwrap()
-    }
-
-    fn domain(&self, module: u64) -> (u64, u64) {
-        self.try_domain(module, 0, 0).unwrap()
-    }
-
-    fn try_domain(
-        &self,
-        module: u64,
-        bytes: u64,
-        threads: u64,
-    ) -> Result<(u64, u64), (i32, String)> {
-        let user = USERS.fetch_add(1, Ordering::SeqCst);
-        let config = DomainConfig {
-            struct_size: size_of::<DomainConfig>() as u32,
-            reserved: 0,
-            user,
-            max_memory_bytes: bytes,
-            max_threads: threads,
-        };
-        let (mut domain, mut err) = (0, no_error());
-        match unsafe { lindshim_domain_new(module, &config, &mut domain, &mut err) } {
-            LINDSHIM_OK => Ok((domain, user)),
-            status => Err((status, message(&err))),
-        }
-    }
-
-    fn start(&self, domain: u64) {
-        let mut err = no_error();
-        let name = "_start";
-        unsafe {
-            check(
-                lindshim_domain_start(domain, name.as_ptr().cast(), name.len() as u64, &mut err),
-                &err,
-            );
-        }
-    }
-
-    fn finish(self, domains: &[u64], modules: &[u64]) {
-        let mut err = no_error();
-        unsafe {
-            for domain in domains {
-                check(lindshim_domain_delete(*domain, &mut err), &err);
-            }
-            for module in modules {
-                check(lindshim_module_delete(*module, &mut err), &err);
-            }
-            check(lindshim_engine_delete(self.engine, &mut err), &err);
-        }
-    }
-}
-
-fn marks(user: u64, n: u64) {
-    wait_until(|seen| (seen.marks.get(&user).copied().unwrap_or(0) >= n).then_some(()));
-}
-
-fn report(user: u64) -> Vec<Thread> {
-    wait_until(|seen| {
-        let reports = seen.reports.get(&user)?;
-        assert_eq!(reports.len(), 1, "one report for a domain");
-        Some(reports[0].clone())
-    })
-}
-
-fn stop(domain: u64) {
-    assert_eq!(
-        unsafe { lindshim_domain_stop(domain, std::ptr::null_mut()) },
-        LINDSHIM_OK
-    );
+fn host_with(change: impl FnOnce(&mut EngineConfig)) -> Host {
+    let imports = [
+        import("host", "mark", "", "", MARK),
+        import("host", "block", "", "", BLOCK),
+        import("host", "spawn", "i", "i", SPAWN),
+        import("host", "exit", "", "", EXIT),
+        import("host", "quit", "", "", QUIT),
+        import("host", "add", "II", "I", ADD),
+        import("host", "fail", "", "", FAIL),
+    ];
+    Host::new(host_call, &imports, change)
 }
 
 const MEMORY: &str = r#"(memory (export "memory") (import "env" "memory") 1 4 shared)"#;
@@ -334,7 +105,7 @@ const WAIT64: &str =
 
 #[test]
 fn a_stop_ends_threads_whatever_they_do() {
-    let host = Host::new();
+    let host = host();
     let (mut domains, mut modules) = (vec![], vec![]);
     for (body, state) in [
         ("call $mark call $spin", LINDSHIM_AT_GUEST),
@@ -362,7 +133,7 @@ fn a_stop_ends_threads_whatever_they_do() {
 
 #[test]
 fn a_stop_ends_atomic_waits() {
-    let host = Host::new();
+    let host = host();
     let (mut domains, mut modules) = (vec![], vec![]);
     for wait in [WAIT32, WAIT64] {
         let module = host.load(&crowd(
@@ -389,7 +160,7 @@ fn a_stop_ends_atomic_waits() {
 /// The races of a stop with threads on their way in, out, and through the epoch callbacks of others' stops.
 #[test]
 fn a_stop_at_any_moment_ends_the_domain() {
-    let host = Host::new();
+    let host = host();
     let bodies = [
         "call $spin",
         WAIT32,
@@ -444,7 +215,7 @@ fn a_stop_at_any_moment_ends_the_domain() {
 /// Threads that were sent through the epoch callback by another domain's stop, and re-armed, still see their own.
 #[test]
 fn a_stop_reaches_threads_that_survived_others_stops() {
-    let host = Host::new();
+    let host = host();
     let module = host.load(&crowd(1, "call $mark call $spin", "call $mark call $spin"));
     let (long, long_user) = host.domain(module);
     host.start(long);
@@ -466,7 +237,7 @@ fn a_stop_reaches_threads_that_survived_others_stops() {
 
 #[test]
 fn a_thread_that_stops_its_own_domain_does_not_wait_for_itself() {
-    let host = Host::new();
+    let host = host();
     let module = host.load(&crowd(3, WAIT32, "call $exit unreachable"));
     let (domain, user) = host.domain(module);
     host.start(domain);
@@ -487,7 +258,7 @@ fn a_thread_that_stops_its_own_domain_does_not_wait_for_itself() {
 
 #[test]
 fn a_trap_tells_its_kind_and_where() {
-    let host = Host::new();
+    let host = host();
     let module = host.load(
         r#"(module $traps (func $inner unreachable) (func $outer call $inner) (func (export "_start") call $outer))"#,
     );
@@ -495,7 +266,13 @@ fn a_trap_tells_its_kind_and_where() {
     host.start(domain);
     let threads = report(user);
     let ends = seen().ends.get(&user).cloned().unwrap();
-    let (tid, outcome, message, backtrace) = &ends[0];
+    let End {
+        tid,
+        outcome,
+        message,
+        backtrace,
+        ..
+    } = &ends[0];
     assert_eq!((*tid, *outcome), (1, LINDSHIM_END_TRAPPED));
     assert!(message.contains("unreachable"), "{message}");
     let at = |name: &str| {
@@ -511,7 +288,7 @@ fn a_trap_tells_its_kind_and_where() {
 
 #[test]
 fn a_host_call_gets_and_answers_values() {
-    let host = Host::new();
+    let host = host();
     let module = host.load(
         r#"(module (import "host" "add" (func $add (param i64 i64) (result i64)))
             (func (export "_start")
@@ -521,13 +298,13 @@ fn a_host_call_gets_and_answers_values() {
     let (domain, user) = host.domain(module);
     host.start(domain);
     report(user);
-    assert_eq!(seen().ends[&user][0].1, LINDSHIM_END_RETURNED);
+    assert_eq!(seen().ends[&user][0].outcome, LINDSHIM_END_RETURNED);
     host.finish(&[domain], &[module]);
 }
 
 #[test]
 fn verdicts_end_one_thread_or_trap_it() {
-    let host = Host::new();
+    let host = host();
     for (call, outcome) in [("quit", LINDSHIM_END_QUIT), ("fail", LINDSHIM_END_TRAPPED)] {
         let module = host.load(&format!(
             r#"(module (import "host" "{call}" (func $f)) (func (export "_start") call $f unreachable))"#
@@ -536,9 +313,9 @@ fn verdicts_end_one_thread_or_trap_it() {
         host.start(domain);
         report(user);
         let end = seen().ends[&user][0].clone();
-        assert_eq!(end.1, outcome, "{end:?}");
+        assert_eq!(end.outcome, outcome, "{end:?}");
         if outcome == LINDSHIM_END_TRAPPED {
-            assert!(end.2.contains("host failed"), "{end:?}");
+            assert!(end.message.contains("host failed"), "{end:?}");
         }
         unsafe {
             lindshim_domain_delete(domain, std::ptr::null_mut());
@@ -550,7 +327,7 @@ fn verdicts_end_one_thread_or_trap_it() {
 
 #[test]
 fn limits_on_threads_are_told_and_leak_nothing() {
-    let host = Host::with(|config| config.max_threads = 3);
+    let host = host_with(|config| config.max_threads = 3);
     let module = host.load(&format!(
         r#"(module {MEMORY} (import "host" "spawn" (func $spawn (param i32) (result i32)))
           (import "host" "block" (func $block))
@@ -559,13 +336,15 @@ fn limits_on_threads_are_told_and_leak_nothing() {
             (if (i32.ne (call $spawn (i32.const 0)) (i32.const 2)) (then unreachable))
             (if (i32.ne (call $spawn (i32.const 0)) (i32.const -{LINDSHIM_ERR_LIMIT})) (then unreachable))))"#
     ));
-    let (domain, user) = host.try_domain(module, 0, 2).unwrap();
+    let (domain, user) = host
+        .try_domain(module, |config| config.max_threads = 2)
+        .unwrap();
     host.start(domain);
     report(user);
     let ends = seen().ends[&user].clone();
     assert!(
         ends.iter()
-            .any(|end| end.0 == 1 && end.1 == LINDSHIM_END_RETURNED),
+            .any(|end| end.tid == 1 && end.outcome == LINDSHIM_END_RETURNED),
         "{ends:?}"
     );
     host.finish(&[domain], &[module]);
@@ -573,7 +352,7 @@ fn limits_on_threads_are_told_and_leak_nothing() {
 
 #[test]
 fn bad_modules_are_clear_errors() {
-    let host = Host::new();
+    let host = host();
     for (wat, status, words) in [
         ("", LINDSHIM_ERR_MODULE, "empty"),
         ("(module (func (result i32)))", LINDSHIM_ERR_MODULE, ""),
@@ -619,12 +398,16 @@ fn bad_modules_are_clear_errors() {
 
 #[test]
 fn a_memory_over_the_limit_is_refused() {
-    let host = Host::new();
+    let host = host();
     let shared = host.load(&format!(r#"(module {MEMORY} (func (export "_start")))"#));
     let own = host.load(r#"(module (memory 3) (func (export "_start")))"#);
-    let (status, text) = host.try_domain(shared, 65535, 0).unwrap_err();
+    let (status, text) = host
+        .try_domain(shared, |config| config.max_memory_bytes = 65535)
+        .unwrap_err();
     assert_eq!(status, LINDSHIM_ERR_MEMORY, "{text}");
-    let (status, text) = host.try_domain(own, 2 * 65536, 0).unwrap_err();
+    let (status, text) = host
+        .try_domain(own, |config| config.max_memory_bytes = 2 * 65536)
+        .unwrap_err();
     assert_eq!(status, LINDSHIM_ERR_MEMORY, "{text}");
     // Within the limit it starts, and grows up to it and no further.
     let grows = host.load(&format!(
@@ -632,16 +415,18 @@ fn a_memory_over_the_limit_is_refused() {
              (if (i32.ne (memory.grow (i32.const 1)) (i32.const 1)) (then unreachable))
              (if (i32.ne (memory.grow (i32.const 1)) (i32.const -1)) (then unreachable))))"#
     ));
-    let (domain, user) = host.try_domain(grows, 2 * 65536, 0).unwrap();
+    let (domain, user) = host
+        .try_domain(grows, |config| config.max_memory_bytes = 2 * 65536)
+        .unwrap();
     host.start(domain);
     report(user);
-    assert_eq!(seen().ends[&user][0].1, LINDSHIM_END_RETURNED);
+    assert_eq!(seen().ends[&user][0].outcome, LINDSHIM_END_RETURNED);
     host.finish(&[domain], &[shared, own, grows]);
 }
 
 #[test]
 fn a_domain_in_use_cannot_be_deleted_and_a_deleted_one_not_used() {
-    let host = Host::new();
+    let host = host();
     let module = host.load(&crowd(1, "call $block", "call $block"));
     let (domain, user) = host.domain(module);
     host.start(domain);
@@ -666,7 +451,7 @@ fn a_domain_in_use_cannot_be_deleted_and_a_deleted_one_not_used() {
 
 #[test]
 fn a_domain_stopped_before_its_start_never_runs() {
-    let host = Host::new();
+    let host = host();
     let module = host.load(&crowd(1, "", "unreachable"));
     let (domain, user) = host.domain(module);
     stop(domain);
@@ -689,7 +474,7 @@ fn a_domain_stopped_before_its_start_never_runs() {
 /// The memory instructions that move much are interrupted too.
 #[test]
 fn a_stop_interrupts_a_long_memory_fill() {
-    let host = Host::new();
+    let host = host();
     let module = host.load(
         r#"(module (import "host" "mark" (func $mark)) (memory (export "memory") 16384)
             (func (export "_start")
@@ -707,7 +492,7 @@ fn a_stop_interrupts_a_long_memory_fill() {
 /// A thread that is asleep in a wait is counted out without being waited for: the report comes within the stop itself.
 #[test]
 fn a_stop_of_sleeping_threads_is_over_when_it_returns() {
-    let host = Host::new();
+    let host = host();
     let module = host.load(&crowd(
         3,
         &format!("call $mark {WAIT32}"),

@@ -7,6 +7,9 @@ pub mod types;
 use crate::domain::Domain;
 use crate::engine::{Callbacks, Engine, HostImport, Settings};
 use crate::error::{Error, Result, Status};
+use crate::frame::OsThread;
+use crate::grate::{self, PARAMS, Served};
+use crate::handlers::Handler;
 use crate::module::{External, Module};
 use crate::registry::Registry;
 use crate::slot::copy_text;
@@ -16,6 +19,7 @@ use std::os::raw::c_char;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use types::*;
+use wasmtime::ValRaw;
 
 static ENGINES: Registry<Engine> = Registry::new(1, "engine");
 static MODULES: Registry<Module> = Registry::new(2, "module");
@@ -96,6 +100,8 @@ pub extern "C" fn lindshim_struct_size(which: u32) -> u64 {
         LINDSHIM_STRUCT_MODULE_INFO => size_of::<ModuleInfo>(),
         LINDSHIM_STRUCT_EXTERN => size_of::<Extern>(),
         LINDSHIM_STRUCT_ENGINE_STATS => size_of::<EngineStats>(),
+        LINDSHIM_STRUCT_GRATE_CONFIG => size_of::<GrateConfig>(),
+        LINDSHIM_STRUCT_TRACE => size_of::<Trace>(),
         _ => 0,
     };
     size as u64
@@ -155,13 +161,24 @@ pub unsafe extern "C" fn lindshim_engine_new(
             let made = Engine::new(Settings {
                 max_threads: or(config.max_threads, 4096),
                 max_idle_threads: or(config.max_idle_threads, 64),
-                stack_bytes: or(config.stack_bytes, 2 << 20),
+                stack_bytes: or(config.stack_bytes, 4 << 20),
                 wasm_stack_bytes: or(config.wasm_stack_bytes, 1 << 20),
+                max_call_depth: match config.max_call_depth {
+                    0 => 16,
+                    depth if depth <= 64 => depth,
+                    depth => {
+                        return Err(Error::new(
+                            Status::Invalid,
+                            format!("max_call_depth is {depth}: at most 64"),
+                        ));
+                    }
+                },
                 cache_dir: (!dir.is_empty()).then_some(dir),
                 callbacks: Callbacks {
                     host_call: config.host_call,
                     thread_end: config.thread_end,
                     quiescent: config.quiescent,
+                    trace: config.trace,
                 },
             })?;
             put(engine, ENGINES.insert(|_| made), "engine")
@@ -617,6 +634,125 @@ pub unsafe extern "C" fn lindshim_domain_delete(domain: u64, err: *mut ErrorText
             let removed: Arc<Domain> = DOMAINS.remove(domain)?;
             drop(removed);
             Ok(())
+        })
+    }
+}
+
+/// Opens a domain as a grate: from here on calls may come in by its port, which is set on success. Once, before or after
+/// lindshim_domain_start; the domain's stop closes it. A port is at most 38 bits, and never given out twice.
+/// LINDSHIM_ERR_EXPORT: the module lacks what its workers need; the text says how to link it. LINDSHIM_ERR_CLOSED: the
+/// domain is stopping. LINDSHIM_ERR_BUSY: it is a grate already. LINDSHIM_ERR_LIMIT: there are 65536 grates.
+///
+/// # Safety
+///
+/// `config` points to a valid configuration; `port` is writable; `err` is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn lindshim_grate_open(
+    domain: u64,
+    config: *const GrateConfig,
+    port: *mut u64,
+    err: *mut ErrorText,
+) -> i32 {
+    // SAFETY: the caller's contract.
+    unsafe {
+        guard(err, || {
+            let domain = DOMAINS.find(domain)?;
+            not_null(config, "config")?;
+            not_null(port, "port")?;
+            check_size(
+                config.cast::<u32>().read(),
+                size_of::<GrateConfig>(),
+                "lindshim_grate_config_t",
+            )?;
+            put(port, domain.open_grate(&*config)?, "port")
+        })
+    }
+}
+
+/// Has the grate that the handler entry names serve a call, on the calling thread: `call` is its number, `cage` in whose
+/// name it is made, and `args` six arguments, each followed by the cage that it belongs to. From within a host call it is a
+/// nested call of that guest thread, and is interrupted with it; from anywhere else it is a call of the host itself. It
+/// blocks until the grate has answered.
+/// LINDSHIM_OK: the result is what the caller is to get, LINDSHIM_GRATE_ERR if the grate died while it served. -EINTR if the
+/// guest thread whose call this is nested in is being stopped. LINDSHIM_ERR_CLOSED: the entry names no grate that is there.
+/// LINDSHIM_ERR_LIMIT: the grate has no worker for it and does not let callers wait, or its memory cannot grow.
+/// LINDSHIM_ERR_DEPTH: calls are nested too deep, or too little of the calling thread's stack is left.
+///
+/// # Safety
+///
+/// `args` points to 12 readable words; `result` is writable; `err` is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn lindshim_grate_call(
+    entry: u64,
+    cage: u64,
+    call: u64,
+    args: *const u64,
+    result: *mut i32,
+    err: *mut ErrorText,
+) -> i32 {
+    // SAFETY: the caller's contract; a frame in a host call of this thread is there until that call returns.
+    unsafe {
+        guard(err, || {
+            not_null(args, "args")?;
+            not_null(result, "result")?;
+            let gone = || Error::new(Status::Closed, "the grate is gone");
+            let Handler::Grate { port, function } = Handler::from_entry(entry) else {
+                return Err(gone());
+            };
+            let mut values = [ValRaw::u64(0); PARAMS];
+            values[0] = ValRaw::u64(function.into());
+            values[1] = ValRaw::u64(cage);
+            for (value, arg) in values[2..]
+                .iter_mut()
+                .zip(std::slice::from_raw_parts(args, PARAMS - 2))
+            {
+                *value = ValRaw::u64(*arg);
+            }
+            let os = OsThread::current();
+            let number = u32::try_from(call).unwrap_or(u32::MAX);
+            let served = grate::serve(os, os.frame().as_ref(), port, number, &mut values);
+            match served {
+                Served::Gone => Err(gone()),
+                Served::Again => Err(Error::new(Status::Limit, "all workers of the grate serve")),
+                Served::Deep => Err(Error::new(
+                    Status::Depth,
+                    "calls into grates are nested too deep",
+                )),
+                // The thread leaves its guest when the host call that this is nested in returns.
+                other => put(result, other.result().unwrap_or(-libc::EINTR), "result"),
+            }
+        })
+    }
+}
+
+/// A descriptor for host calls of workers that block in the callback itself: it becomes readable when a domain that the
+/// calling thread's call serves begins to stop, and the call is to end with EINTR then. Who ends it so reads the
+/// descriptor, once (8 bytes): later calls of the same worker may block again, until the grace is over and the descriptor
+/// readable for good. It belongs to the shim and to the thread. LINDSHIM_ERR_INVALID if the caller is in no host call.
+///
+/// # Safety
+///
+/// `fd` is writable; `err` is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn lindshim_interrupt_fd(fd: *mut i32, err: *mut ErrorText) -> i32 {
+    // SAFETY: the caller's contract; the frame is there until the host call of this thread returns.
+    unsafe {
+        guard(err, || {
+            let os = OsThread::current();
+            let Some(frame) = os.frame().as_ref() else {
+                return Err(Error::new(Status::Invalid, "the caller is in no host call"));
+            };
+            let token = os.interrupt_fd();
+            if token < 0 {
+                return Err(Error::os("no eventfd to be had"));
+            }
+            if frame
+                .outer()
+                .is_some_and(|outer| outer.interrupted() || outer.expired())
+            {
+                os.wake();
+            }
+            put(fd, token, "fd")
         })
     }
 }

@@ -33,6 +33,8 @@ pub const LINDSHIM_ERR_RUNTIME: i32 = 11;
 pub const LINDSHIM_ERR_PANIC: i32 = 12;
 /// The caller was built for another version of the C ABI.
 pub const LINDSHIM_ERR_ABI: i32 = 13;
+/// Calls into grates are nested too deep, or too little of the native stack is left: ELOOP.
+pub const LINDSHIM_ERR_DEPTH: i32 = 14;
 
 /// A host call's verdict: the thread goes on in the guest, unless its domain is stopping.
 pub const LINDSHIM_CONTINUE: i32 = 0;
@@ -54,6 +56,9 @@ pub const LINDSHIM_RESUMED_READY: u32 = 1;
 pub const LINDSHIM_RESUMED_TIMED_OUT: u32 = 2;
 /// The host call is made again: the shim cannot wait for these descriptors, so the callback has to.
 pub const LINDSHIM_RESUMED_REFUSED: u32 = 3;
+/// The host call is made again, by a worker of a grate: a caller that it serves is stopping, so the call is to end with
+/// EINTR. Told once.
+pub const LINDSHIM_RESUMED_INTERRUPTED: u32 = 4;
 
 /// The most descriptors that the verdict LINDSHIM_WAIT can wait for.
 pub const LINDSHIM_MAX_WAIT: usize = 8;
@@ -68,6 +73,9 @@ pub const LINDSHIM_END_STOPPED: u32 = 2;
 pub const LINDSHIM_END_TRAPPED: u32 = 3;
 /// The thread never entered the guest: its instance could not be made.
 pub const LINDSHIM_END_START_FAILED: u32 = 4;
+/// The worker served a caller that was stopped and did not come to an end within the caller's grace. What it was about in
+/// the grate is half done.
+pub const LINDSHIM_END_DISCARDED: u32 = 5;
 
 /// The thread is not in the guest yet.
 pub const LINDSHIM_AT_STARTING: u32 = 0;
@@ -79,6 +87,15 @@ pub const LINDSHIM_AT_HOST_CALL: u32 = 2;
 pub const LINDSHIM_AT_ATOMIC_WAIT: u32 = 3;
 /// The thread has left the guest for good.
 pub const LINDSHIM_AT_ENDED: u32 = 4;
+/// The thread is inside a grate, or waits for one of its workers.
+pub const LINDSHIM_AT_GRATE: u32 = 5;
+/// The worker has no call to serve.
+pub const LINDSHIM_AT_IDLE: u32 = 6;
+
+/// The result of a call whose grate was stopped, trapped or gave up while it served it.
+pub const LINDSHIM_GRATE_ERR: i32 = -0x1FFF0003;
+/// The result of a call whose grate was gone already.
+pub const LINDSHIM_ELINDESRCH: i32 = 0xE0010002_u32 as i32;
 
 /// An imported or exported function.
 pub const LINDSHIM_EXTERN_FUNC: u32 = 0;
@@ -113,6 +130,10 @@ pub const LINDSHIM_STRUCT_MODULE_INFO: u32 = 8;
 pub const LINDSHIM_STRUCT_EXTERN: u32 = 9;
 /// Selects `lindshim_engine_stats_t` in `lindshim_struct_size`.
 pub const LINDSHIM_STRUCT_ENGINE_STATS: u32 = 10;
+/// Selects `lindshim_grate_config_t` in `lindshim_struct_size`.
+pub const LINDSHIM_STRUCT_GRATE_CONFIG: u32 = 11;
+/// Selects `lindshim_trace_t` in `lindshim_struct_size`.
+pub const LINDSHIM_STRUCT_TRACE: u32 = 12;
 
 /// How many bytes of text an error holds.
 pub const LINDSHIM_ERROR_TEXT: usize = 4092;
@@ -165,6 +186,15 @@ pub struct Call {
     pub resumed: u32,
     /// How long to wait, in nanoseconds; negative for ever. Set with `wait_count`.
     pub timeout_ns: i64,
+    /// Of a call that a worker makes: the user word of the domain whose call it serves. 0 if the host itself called the
+    /// grate, or if no worker makes the call.
+    pub caller_user: u64,
+    /// The word of the thread whose call it serves, or 0.
+    pub caller_thread_user: u64,
+    /// How many workers deep the call is: 0 for one that no worker makes.
+    pub depth: u32,
+    /// 1 if a worker of a grate makes the call, else 0.
+    pub worker: u32,
 }
 
 /// A guest thread has left the guest, for a reason other than that its domain is stopping.
@@ -185,6 +215,11 @@ pub struct ThreadEnd {
     pub trap: u32,
     /// 1 if `lindshim_domain_start` started the thread, else 0.
     pub main: u32,
+    /// 1 if it is no thread but a worker of a grate, which served a call of another domain's thread and is of no further
+    /// use: then the outcome is LINDSHIM_END_TRAPPED, _QUIT, _START_FAILED or _DISCARDED. Told before its caller goes on.
+    pub worker: u32,
+    /// 0.
+    pub reserved: u32,
     /// What went wrong, or NULL. Not NUL-terminated; valid during the callback.
     pub message: *const c_char,
     /// The length of `message`.
@@ -203,18 +238,22 @@ pub struct Thread {
     pub tid: u32,
     /// `LINDSHIM_AT_*`.
     pub state: u32,
-    /// In a host call: the id of the import.
+    /// In a host call: the id of the import. Inside a grate: the number of the call.
     pub import: u32,
     /// Why it left: `LINDSHIM_END_*`; meaningful once `left_ns` is set.
     pub outcome: u32,
-    /// In an atomic wait: the offset in its linear memory.
+    /// In an atomic wait: the offset in its linear memory. Inside a grate: the grate's port.
     pub address: u64,
-    /// When the state began, by a clock that ticks every few milliseconds; 0 for guest code.
+    /// When the state began, by a clock that ticks every few milliseconds; 0 for guest code and inside a grate.
     pub since_ns: u64,
     /// When the thread left the guest for good, or 0.
     pub left_ns: u64,
     /// In a report: the thread's own word, if it was stopped with its domain and so has no thread_end; else 0.
     pub thread_user: u64,
+    /// 1 if it is a worker of the domain, which is a grate; else 0.
+    pub worker: u32,
+    /// 1 if a worker that served the thread was trapped when the grace was over: its grate's state may be torn.
+    pub torn: u32,
     /// The innermost guest function when the thread left, NUL-terminated and cut to fit, or empty.
     pub function: [c_char; 64],
 }
@@ -246,6 +285,8 @@ pub type HostCallFn = Option<unsafe extern "C" fn(call: *mut Call) -> i32>;
 /// domain. It must not unwind. Of threads that are stopped with their domain it is not told: the report names them, with
 /// their words, so that a stop of many threads costs one callback and not one each.
 pub type ThreadEndFn = Option<unsafe extern "C" fn(end: *const ThreadEnd)>;
+/// Is told of each call that a grate has served, on the thread that called and before it goes on. It must not unwind.
+pub type TraceFn = Option<unsafe extern "C" fn(trace: *const Trace)>;
 /// Is told, exactly once for each stopped domain, that it is quiescent: on the thread that left last, or on the caller of
 /// lindshim_domain_stop. No lock is held; it may delete the domain. It must not unwind.
 pub type QuiescentFn = Option<unsafe extern "C" fn(report: *const Report)>;
@@ -262,7 +303,8 @@ pub struct EngineConfig {
     pub max_threads: u64,
     /// The most OS threads that are kept for reuse. 0: 64.
     pub max_idle_threads: u64,
-    /// The native stack of each thread, in bytes. 0: 2 MiB.
+    /// The native stack of each thread, in bytes. A call into a grate needs `wasm_stack_bytes` and 128 KiB of it to be
+    /// left. 0: 4 MiB.
     pub stack_bytes: u64,
     /// How much of it WebAssembly may use, in bytes; more is a trap. 0: 1 MiB.
     pub wasm_stack_bytes: u64,
@@ -276,6 +318,12 @@ pub struct EngineConfig {
     pub thread_end: ThreadEndFn,
     /// Is told of each domain's quiescence. Not NULL.
     pub quiescent: QuiescentFn,
+    /// Is told of each call that a grate has served, or NULL: then they are not timed either.
+    pub trace: TraceFn,
+    /// How many workers deep a thread may be: calls beyond it answer ELOOP. At most 64. 0: 16.
+    pub max_call_depth: u32,
+    /// 0.
+    pub reserved: u32,
 }
 
 /// A function that guests may import.
@@ -316,8 +364,67 @@ pub struct DomainConfig {
     pub user: u64,
     /// The most bytes of linear memory, all its memories together. 0: what the module says.
     pub max_memory_bytes: u64,
-    /// The most threads at once. 0: the engine's limit.
+    /// The most threads at once, workers aside. 0: the engine's limit.
     pub max_threads: u64,
+    /// Who interposes on its calls of lind.make-syscall: a word that holds 0 or the address of a row of handlers, and may
+    /// change at any time. It and the rows stay mapped for good. NULL: nobody ever does.
+    ///
+    /// A row is a version (64 bits), 56 bytes of nothing, and two halves of 1024 entries (64 bits each), of which the
+    /// version's lowest bit names the one that counts. An entry is 0 if the host serves the call; 1 in its two top bits, a
+    /// port in the next 38, and an index in the grate's function table in the last 24; or anything else if the grate is
+    /// gone. Entries of the half that counts are written atomically; the other is filled before the version is raised.
+    pub handlers: *const u64,
+    /// The domain's number in calls of lind.make-syscall: it makes them in the name of no other.
+    pub cage: u64,
+    /// How long a grate that serves one of its threads may go on when the domain stops, in nanoseconds. 0: 100 ms.
+    pub grate_grace_ns: u64,
+}
+
+/// How to open a grate.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct GrateConfig {
+    /// `sizeof(lindshim_grate_config_t)`.
+    pub struct_size: u32,
+    /// The most calls that are served at once, at most 1024. 0: 16. Of a module that was not built with a shared memory
+    /// it is 1, whatever is said here.
+    pub max_workers: u32,
+    /// The guest's stack of each worker, in bytes. 0: 64 KiB.
+    pub stack_bytes: u64,
+    /// What becomes of callers when all workers serve: 0: they wait; 1: EAGAIN.
+    pub busy: u32,
+    /// 0.
+    pub reserved: u32,
+}
+
+/// A call that a grate has served. Valid during the callback.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Trace {
+    /// The user word of the domain that made the call, or 0 for the host.
+    pub user: u64,
+    /// The word of the thread that made it, or 0.
+    pub thread_user: u64,
+    /// The id of that thread within its domain, or 0.
+    pub tid: u32,
+    /// How many workers deep the call was served: 1 for a call of a program.
+    pub depth: u32,
+    /// The grate's user word.
+    pub grate_user: u64,
+    /// The call's number.
+    pub call: u64,
+    /// Its arguments.
+    pub args: [u64; 6],
+    /// Whose each of them is.
+    pub argcages: [u64; 6],
+    /// What the caller gets.
+    pub result: i32,
+    /// 0.
+    pub reserved: u32,
+    /// When the call began, by CLOCK_MONOTONIC.
+    pub start_ns: u64,
+    /// How long it took, the wait for a worker included.
+    pub duration_ns: u64,
 }
 
 /// What a module is.
@@ -374,4 +481,61 @@ pub struct EngineStats {
     pub domains: u64,
     /// Modules that were not deleted.
     pub modules: u64,
+}
+
+impl EngineConfig {
+    /// The defaults, with these callbacks.
+    pub fn new(host_call: HostCallFn, thread_end: ThreadEndFn, quiescent: QuiescentFn) -> Self {
+        EngineConfig {
+            struct_size: size_of::<Self>() as u32,
+            abi_version: LINDSHIM_ABI_VERSION,
+            max_threads: 0,
+            max_idle_threads: 0,
+            stack_bytes: 0,
+            wasm_stack_bytes: 0,
+            cache_dir: std::ptr::null(),
+            cache_dir_bytes: 0,
+            host_call,
+            thread_end,
+            quiescent,
+            trace: None,
+            max_call_depth: 0,
+            reserved: 0,
+        }
+    }
+}
+
+impl DomainConfig {
+    /// The defaults, with this user word.
+    pub fn new(user: u64) -> Self {
+        DomainConfig {
+            struct_size: size_of::<Self>() as u32,
+            reserved: 0,
+            user,
+            max_memory_bytes: 0,
+            max_threads: 0,
+            handlers: std::ptr::null(),
+            cage: 0,
+            grate_grace_ns: 0,
+        }
+    }
+}
+
+impl GrateConfig {
+    /// The defaults.
+    pub fn new() -> Self {
+        GrateConfig {
+            struct_size: size_of::<Self>() as u32,
+            max_workers: 0,
+            stack_bytes: 0,
+            busy: 0,
+            reserved: 0,
+        }
+    }
+}
+
+impl Default for GrateConfig {
+    fn default() -> Self {
+        Self::new()
+    }
 }

@@ -42,14 +42,7 @@ impl<'a> Splicer<'a> {
         body: &FunctionBody<'_>,
     ) -> Result<(), RewriteError> {
         self.splice(body)?;
-        if self.body.len() > MAX_BODY_BYTES {
-            return Err(RewriteError::Limit {
-                what: "function body size",
-                limit: MAX_BODY_BYTES,
-            });
-        }
-        section.raw(&self.body);
-        Ok(())
+        add_body(section, &self.body)
     }
 
     /// Takes an offset in the body that was spliced last to the offset of the same instruction in the result.
@@ -86,6 +79,33 @@ impl<'a> Splicer<'a> {
                 Operator::RefFunc { function_index } => {
                     self.moved_call(function_index, Instruction::RefFunc)
                 }
+                Operator::MemoryInit { data_index, mem } => {
+                    self.moved_data(data_index, |data_index| Instruction::MemoryInit {
+                        mem,
+                        data_index,
+                    })
+                }
+                Operator::DataDrop { data_index } => {
+                    self.moved_data(data_index, Instruction::DataDrop)
+                }
+                Operator::ArrayNewData {
+                    array_type_index,
+                    array_data_index,
+                } => self.moved_data(array_data_index, |array_data_index| {
+                    Instruction::ArrayNewData {
+                        array_type_index,
+                        array_data_index,
+                    }
+                }),
+                Operator::ArrayInitData {
+                    array_type_index,
+                    array_data_index,
+                } => self.moved_data(array_data_index, |array_data_index| {
+                    Instruction::ArrayInitData {
+                        array_type_index,
+                        array_data_index,
+                    }
+                }),
                 other => WaitOp::of(&other).and_then(|(op, memarg)| {
                     let function = self.layout.function_of(memarg.memory, op)?;
                     // The immediate is unsigned, as is the host function's parameter: the bits are what counts.
@@ -119,23 +139,74 @@ impl<'a> Splicer<'a> {
         let moved = self.layout.moved_function(function);
         (moved != function).then(|| (None, make(moved)))
     }
+
+    /// The instruction `make` with its data segment replaced; nothing if it stays.
+    fn moved_data(
+        &self,
+        segment: u32,
+        make: impl FnOnce(u32) -> Instruction<'static>,
+    ) -> Option<(Option<Instruction<'static>>, Instruction<'static>)> {
+        let moved = self.layout.moved_data(segment);
+        (moved != segment).then(|| (None, make(moved)))
+    }
+}
+
+/// Adds a body to `section`, unless it is too long for any module.
+pub(super) fn add_body(section: &mut CodeSection, body: &[u8]) -> Result<(), RewriteError> {
+    if body.len() > MAX_BODY_BYTES {
+        return Err(RewriteError::Limit {
+            what: "function body size",
+            limit: MAX_BODY_BYTES,
+        });
+    }
+    section.raw(body);
+    Ok(())
+}
+
+/// The data segment that an instruction names, if it names one.
+pub(super) fn data_segment(operator: &Operator<'_>) -> Option<u32> {
+    match *operator {
+        Operator::MemoryInit { data_index, .. } | Operator::DataDrop { data_index } => {
+            Some(data_index)
+        }
+        Operator::ArrayNewData {
+            array_data_index, ..
+        }
+        | Operator::ArrayInitData {
+            array_data_index, ..
+        } => Some(array_data_index),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    /// The instructions with an immediate whose name contains `part`.
+    fn with_immediate(part: &str) -> Vec<&'static str> {
+        macro_rules! immediates {
+            ($( @$proposal:ident $op:ident $({ $($arg:ident: $argty:ty),* })? => $visit:ident ($($ann:tt)*))*) => {
+                [$((stringify!($op), &[$($(stringify!($arg)),*)?] as &[&str])),*]
+            };
+        }
+        let all = wasmparser::for_each_operator!(immediates);
+        let with = all
+            .iter()
+            .filter(|(_, args)| args.iter().any(|arg| arg.contains(part)));
+        with.map(|(op, _)| *op).collect()
+    }
+
     /// Fails when a new wasmparser knows an instruction with a function index that the splicer does not.
     #[test]
     fn only_three_instructions_have_a_function_index() {
-        macro_rules! with_function_index {
-            ($( @$proposal:ident $op:ident $({ $($arg:ident: $argty:ty),* })? => $visit:ident ($($ann:tt)*))*) => {
-                [$((stringify!($op), &[$($(stringify!($arg)),*)?] as &[&str])),*]
-                    .iter()
-                    .filter(|(_, args)| args.iter().any(|arg| arg.contains("func")))
-                    .map(|(op, _)| *op)
-                    .collect::<Vec<_>>()
-            };
-        }
-        let found = wasmparser::for_each_operator!(with_function_index);
-        assert_eq!(found, ["Call", "RefFunc", "ReturnCall"]);
+        assert_eq!(with_immediate("func"), ["Call", "RefFunc", "ReturnCall"]);
+    }
+
+    /// The same for data segments.
+    #[test]
+    fn only_four_instructions_name_a_data_segment() {
+        assert_eq!(
+            with_immediate("data"),
+            ["ArrayNewData", "ArrayInitData", "MemoryInit", "DataDrop"]
+        );
     }
 }

@@ -12,6 +12,7 @@ use wasmparser::{
 use super::RewriteError;
 use super::code::Splicer;
 use super::emit::bytes;
+use super::grate;
 use super::layout::Layout;
 
 /// What to do with a custom section. The [module documentation](super) has the table.
@@ -51,6 +52,7 @@ pub(super) fn moved_names(
     section: NameSectionReader<'_>,
 ) -> Result<NameSection, RewriteError> {
     let mut names = NameSection::new();
+    let mut init = layout.grate.as_ref().map(|grate| grate.init_function);
     for subsection in section {
         let Ok(subsection) = subsection else { break };
         match subsection {
@@ -66,6 +68,10 @@ pub(super) fn moved_names(
                     if let Some(function) = layout.moved_function_checked(naming.index) {
                         moved.append(function, naming.name);
                     }
+                }
+                // So that a backtrace through it explains itself.
+                if let Some(init) = init.take() {
+                    moved.append(init, grate::INIT);
                 }
                 names.functions(&moved);
                 // Wasmtime reads no further either, so what follows must not begin to count.

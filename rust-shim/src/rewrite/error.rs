@@ -1,4 +1,4 @@
-//! This file implements what [`rewrite`](super::rewrite) can fail with.
+//! This file implements what [`rewrite`](super::rewrite) and [`grate`](super::grate) can fail with.
 
 use std::fmt;
 
@@ -27,6 +27,11 @@ pub enum RewriteError {
         offset: usize,
         /// The import's name: escaped, and cut if it is long.
         name: String,
+    },
+    /// A valid module whose shape a grate cannot have.
+    Grate {
+        /// What is wrong with it, as the end of a sentence that begins with "it".
+        what: &'static str,
     },
     /// The rewritten module would be over a limit.
     Limit {
@@ -100,13 +105,14 @@ impl fmt::Display for RewriteError {
                 f,
                 "the module imports \"{name}\" from \"{IMPORT_MODULE}\", which is reserved (at offset {offset:#x})"
             ),
+            Self::Grate { what } => write!(f, "the module cannot be run as a grate: it {what}"),
             Self::Limit { what, limit } => write!(
                 f,
-                "the module's atomic waits cannot be made interruptible: {what} would exceed {limit}"
+                "the module cannot be rewritten to be interruptible: {what} would exceed {limit}"
             ),
             Self::Output { offset, message } => write!(
                 f,
-                "the module's atomic waits cannot be made interruptible: {message} (at {offset:#x} in the result)"
+                "the module cannot be rewritten to be interruptible: {message} (at {offset:#x} in the result)"
             ),
         }
     }

@@ -1,42 +1,82 @@
 //! This file implements the decisions of a rewrite, all taken before the first byte is written: which imports, types
 //! and exports to add, and where functions move.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Range;
 
 use wasm_encoder::reencode::{Error, Reencode};
 use wasmparser::{
-    CompositeInnerType, ExportSectionReader, ExternalKind, Parser, Payload, RecGroup, SubType,
-    TypeSectionReader, ValType, WasmFeatures,
+    CompositeInnerType, ExportSectionReader, ExternalKind, MemoryType, Parser, Payload, RecGroup,
+    SubType, TypeSectionReader, ValType, WasmFeatures,
 };
 
+use super::grate::{self, Facts, Grate};
 use super::survey::Survey;
-use super::{Plan, RewriteError, WaitImport, WaitOp};
+use super::{GratePlan, Plan, RewriteError, WaitImport, WaitOp};
 
 /// wasmparser's limit for functions, exports and types, each.
 const MAX_ITEMS: usize = 1_000_000;
 
-/// How the names of added exports begin.
-const EXPORT_PREFIX: &str = "lindshim:memory:";
+/// wasmparser's limit for data segments.
+const MAX_DATA_SEGMENTS: usize = 100_000;
 
-/// The type of an added import: operation, and whether the memory has 64-bit indices.
-pub(super) type Signature = (WaitOp, bool);
+/// How the names of added exports begin, unless they are names that linkers give.
+const EXPORT_PREFIX: &str = "lindshim:";
+
+/// The type of an added function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Signature {
+    /// An import that stands in for an instruction.
+    Wait { op: WaitOp, memory64: bool },
+    /// The init function of a grate.
+    Init,
+}
+
+impl Signature {
+    pub(super) fn params(self) -> Vec<ValType> {
+        match self {
+            Self::Wait { op, memory64 } => op.params(memory64),
+            Self::Init => Vec::new(),
+        }
+    }
+
+    pub(super) fn results(self) -> &'static [ValType] {
+        match self {
+            Self::Wait { .. } => &[ValType::I32],
+            Self::Init => &[],
+        }
+    }
+}
+
+/// An export to add.
+#[derive(Debug)]
+pub(super) struct AddedExport {
+    pub(super) name: String,
+    pub(super) kind: ExternalKind,
+    /// The index in the rewritten module.
+    pub(super) index: u32,
+}
 
 /// What becomes of one module.
 #[derive(Debug)]
 pub(super) struct Layout<'a> {
-    survey: &'a Survey,
+    /// The memories, imported ones first, by index.
+    memories: Vec<MemoryType>,
+    /// How many functions the original imports.
+    imported_functions: u32,
     imports: Vec<WaitImport>,
-    /// The exports to add: name and memory.
-    pub(super) added_exports: Vec<(String, u32)>,
+    /// The exports to add.
+    pub(super) added_exports: Vec<AddedExport>,
     /// The type index for each kind of import.
     signatures: BTreeMap<Signature, u32>,
     /// The kinds whose type is not in the module yet, in the order of their new indices.
     pub(super) added_types: Vec<Signature>,
     /// How many functions the original has, imported ones included.
     pub(super) functions: u32,
-    /// Where the contents of the original's code section are.
-    pub(super) code: Range<usize>,
+    /// Where the contents of the original's code section are, if it has one.
+    pub(super) code: Option<Range<usize>>,
+    /// What else becomes of a grate.
+    pub(super) grate: Option<Grate<'a>>,
 }
 
 impl<'a> Layout<'a> {
@@ -44,12 +84,41 @@ impl<'a> Layout<'a> {
     pub(super) fn new(
         wasm: &'a [u8],
         features: WasmFeatures,
-        survey: &'a Survey,
+        survey: Survey,
     ) -> Result<Self, RewriteError> {
-        let mut types = Types::new(survey);
+        let (layout, module) = Self::of_both(wasm, features, survey, false)?;
+        layout.check_limits(&module)?;
+        Ok(layout)
+    }
+
+    /// Decides for a grate. Preconditions: the module is valid with `features`; `facts` are of the same module.
+    pub(super) fn of_grate(
+        wasm: &'a [u8],
+        features: WasmFeatures,
+        mut facts: Facts<'a>,
+    ) -> Result<(Self, GratePlan), RewriteError> {
+        let survey = std::mem::take(&mut facts.survey);
+        let (mut layout, module) = Self::of_both(wasm, features, survey, true)?;
+        let functions = layout.functions.saturating_add(layout.added());
+        let moved = |function| layout.moved_function(function);
+        let (mut grate, plan) = facts.decide(&module.exports, functions, moved);
+        layout.added_exports.append(&mut grate.added);
+        layout.grate = Some(grate);
+        layout.check_limits(&module)?;
+        Ok((layout, plan))
+    }
+
+    /// Decides what grates and other modules have in common. With `init`, an init function is to be added.
+    fn of_both(
+        wasm: &'a [u8],
+        features: WasmFeatures,
+        survey: Survey,
+        init: bool,
+    ) -> Result<(Self, Original<'a>), RewriteError> {
+        let mut types = Types::new(&survey, init);
         let mut exports = Exports::default();
         let mut functions = survey.imported_functions;
-        let mut code = 0..0;
+        let mut code = None;
         let mut parser = Parser::new(0);
         parser.set_features(features);
         for payload in parser.parse_all(wasm) {
@@ -58,37 +127,67 @@ impl<'a> Layout<'a> {
                 Payload::FunctionSection(section) => functions += section.count(),
                 Payload::ExportSection(section) => exports.read(section)?,
                 Payload::CodeSectionStart { range, .. } => {
-                    code = range;
+                    code = Some(range);
                     break;
                 }
                 _ => {}
             }
         }
         let mut layout = Self {
-            survey,
+            memories: survey.memories,
+            imported_functions: survey.imported_functions,
             imports: Vec::new(),
             added_exports: Vec::new(),
             added_types: types.missing(),
             signatures: BTreeMap::new(),
             functions,
             code,
+            grate: None,
         };
         layout.signatures = types.indices(&layout.added_types);
-        layout.plan_imports(&exports);
-        let added = layout.imports.len();
-        check_limit("the number of functions", functions, added)?;
-        check_limit("the number of types", types.count, layout.added_types.len())?;
+        layout.plan_imports(&survey.used, &exports);
+        let original = Original {
+            exports,
+            types: count(types.count),
+        };
+        Ok((layout, original))
+    }
+
+    /// Refuses to add to a module that would then have too much.
+    fn check_limits(&self, original: &Original<'_>) -> Result<(), RewriteError> {
+        let grate = self.grate.as_ref();
+        let added = self.imports.len();
+        let init = usize::from(grate.is_some());
+        check_limit(
+            "the number of functions",
+            count(self.functions),
+            added + init,
+            MAX_ITEMS,
+        )?;
+        check_limit(
+            "the number of types",
+            original.types,
+            self.added_types.len(),
+            MAX_ITEMS,
+        )?;
         check_limit(
             "the number of exports",
-            exports.count,
-            layout.added_exports.len(),
+            count(original.exports.count),
+            self.added_exports.len(),
+            MAX_ITEMS,
         )?;
-        Ok(layout)
+        let segments = grate.map_or(0, Grate::data_count);
+        check_limit(
+            "the number of data segments",
+            count(segments),
+            0,
+            MAX_DATA_SEGMENTS,
+        )
     }
 
     /// Names an import, and its memory's export, for each operation in use.
-    fn plan_imports(&mut self, exports: &Exports<'_>) {
-        for &(memory, op) in &self.survey.used {
+    fn plan_imports(&mut self, used: &BTreeSet<(u32, WaitOp)>, exports: &Exports<'_>) {
+        for &(memory, op) in used {
             let memory_export = match exports.memories.get(&memory) {
                 Some(&name) => name.to_owned(),
                 None => self.added_export(memory, exports),
@@ -105,17 +204,16 @@ impl<'a> Layout<'a> {
 
     /// The name of the export added for `memory`, which is added if it is not yet.
     fn added_export(&mut self, memory: u32, exports: &Exports<'_>) -> String {
-        if let Some((name, _)) = self.added_exports.iter().find(|(_, of)| *of == memory) {
-            return name.clone();
+        // All that are there yet are memories.
+        if let Some(export) = self.added_exports.iter().find(|e| e.index == memory) {
+            return export.name.clone();
         }
-        let mut name = format!("{EXPORT_PREFIX}{memory}");
-        // Each round meets another name of the module's, so there are no more rounds than exports.
-        let mut round = 0_u64;
-        while exports.reserved.contains(name.as_str()) {
-            round += 1;
-            name = format!("{EXPORT_PREFIX}{memory}:{round}");
-        }
-        self.added_exports.push((name.clone(), memory));
+        let name = exports.free_name(&format!("{EXPORT_PREFIX}memory:{memory}"));
+        self.added_exports.push(AddedExport {
+            name: name.clone(),
+            kind: ExternalKind::Memory,
+            index: memory,
+        });
         name
     }
 
@@ -123,7 +221,7 @@ impl<'a> Layout<'a> {
     fn memory64(&self, memory: u32) -> bool {
         let index = usize::try_from(memory).ok();
         index
-            .and_then(|index| self.survey.memories.get(index))
+            .and_then(|index| self.memories.get(index))
             .is_some_and(|memory| memory.memory64)
     }
 
@@ -135,7 +233,7 @@ impl<'a> Layout<'a> {
 
     /// The new index of a function of the original.
     pub(super) fn moved_function(&self, function: u32) -> u32 {
-        if function < self.survey.imported_functions {
+        if function < self.imported_functions {
             function
         } else {
             function.saturating_add(self.added())
@@ -155,27 +253,38 @@ impl<'a> Layout<'a> {
             .binary_search_by_key(&key, |import| (import.memory, import.op))
             .ok()?;
         let position = u32::try_from(position).ok()?;
-        self.survey.imported_functions.checked_add(position)
+        self.imported_functions.checked_add(position)
     }
 
     /// The added imports, in order: name and type index.
     pub(super) fn added_imports(&self) -> impl Iterator<Item = (&str, u32)> {
         self.imports.iter().filter_map(|import| {
-            let ty = self.signatures.get(&(import.op, import.memory64))?;
+            let (op, memory64) = (import.op, import.memory64);
+            let ty = self.signatures.get(&Signature::Wait { op, memory64 })?;
             Some((import.name.as_str(), *ty))
         })
     }
 
+    /// The type index of a grate's init function.
+    pub(super) fn init_type(&self) -> Option<u32> {
+        self.signatures.get(&Signature::Init).copied()
+    }
+
+    /// The data segment that an instruction has to name instead of `segment`.
+    pub(super) fn moved_data(&self, segment: u32) -> u32 {
+        self.grate
+            .as_ref()
+            .map_or(segment, |grate| grate.moved_data(segment))
+    }
+
     /// What the host needs to know.
     pub(super) fn into_plan(self) -> Plan {
+        let added = self.added_exports.into_iter();
         Plan {
             imports: self.imports,
-            added_exports: self
-                .added_exports
-                .into_iter()
-                .map(|(name, _)| name)
-                .collect(),
-            first_function: self.survey.imported_functions,
+            added_exports: added.map(|export| export.name).collect(),
+            first_function: self.imported_functions,
+            init_function: self.grate.map(|grate| grate.init_function),
         }
     }
 }
@@ -198,13 +307,15 @@ struct Types {
 }
 
 impl Types {
-    fn new(survey: &Survey) -> Self {
-        let wanted = survey.used.iter().filter_map(|&(memory, op)| {
+    fn new(survey: &Survey, init: bool) -> Self {
+        let waits = survey.used.iter().filter_map(|&(memory, op)| {
             let memory = survey.memories.get(usize::try_from(memory).ok()?)?;
-            Some(((op, memory.memory64), None))
+            let memory64 = memory.memory64;
+            Some(Signature::Wait { op, memory64 })
         });
+        let wanted = waits.chain(init.then_some(Signature::Init));
         Self {
-            wanted: wanted.collect(),
+            wanted: wanted.map(|signature| (signature, None)).collect(),
             count: 0,
         }
     }
@@ -234,11 +345,14 @@ impl Types {
         let CompositeInnerType::Func(func) = &ty.composite_type.inner else {
             return;
         };
-        if !plain || func.results() != [ValType::I32] {
+        if !plain {
             return;
         }
-        for (&(op, memory64), found) in &mut self.wanted {
-            if found.is_none() && func.params() == op.params(memory64) {
+        for (signature, found) in &mut self.wanted {
+            if found.is_none()
+                && func.results() == signature.results()
+                && func.params() == signature.params()
+            {
                 *found = Some(self.count);
             }
         }
@@ -261,13 +375,23 @@ impl Types {
     }
 }
 
-/// The exports that matter to the names of added ones.
+/// What the original has, for deciding what may be added.
+struct Original<'a> {
+    exports: Exports<'a>,
+    types: usize,
+}
+
+/// The exports that matter to added ones.
 #[derive(Default)]
-struct Exports<'a> {
+pub(super) struct Exports<'a> {
     /// Each exported memory's first name.
     memories: BTreeMap<u32, &'a str>,
+    /// The first name of table 0.
+    pub(super) first_table: Option<&'a str>,
     /// The names that an added one could clash with.
     reserved: HashSet<&'a str>,
+    /// What is exported under the names that linkers give: kind and index.
+    pub(super) known: HashMap<&'a str, (ExternalKind, u32)>,
     count: u32,
 }
 
@@ -279,24 +403,47 @@ impl<'a> Exports<'a> {
             if export.kind == ExternalKind::Memory {
                 self.memories.entry(export.index).or_insert(export.name);
             }
+            if export.kind == ExternalKind::Table && export.index == 0 {
+                self.first_table.get_or_insert(export.name);
+            }
             if export.name.starts_with(EXPORT_PREFIX) {
                 self.reserved.insert(export.name);
+            }
+            if grate::is_known(export.name) {
+                let named = (export.kind, export.index);
+                self.known.insert(export.name, named);
             }
         }
         Ok(())
     }
+
+    /// A name that no export has: `wanted`, which begins with [`EXPORT_PREFIX`], or that with a number after it.
+    pub(super) fn free_name(&self, wanted: &str) -> String {
+        let mut name = wanted.to_owned();
+        // Each round meets another name of the module's, so there are no more rounds than exports.
+        let mut round = 0_u64;
+        while self.reserved.contains(name.as_str()) {
+            round += 1;
+            name = format!("{wanted}:{round}");
+        }
+        name
+    }
 }
 
-/// Refuses to add `added` to `present` things if there would be too many.
-fn check_limit(what: &'static str, present: u32, added: usize) -> Result<(), RewriteError> {
-    let total = usize::try_from(present)
-        .ok()
-        .and_then(|n| n.checked_add(added));
-    match total {
-        Some(total) if total <= MAX_ITEMS => Ok(()),
-        _ => Err(RewriteError::Limit {
-            what,
-            limit: MAX_ITEMS,
-        }),
+/// A number of items in the width in which they are added up.
+fn count(items: u32) -> usize {
+    usize::try_from(items).unwrap_or(usize::MAX)
+}
+
+/// Refuses to add `added` to `present` things if there would be more than `limit`.
+fn check_limit(
+    what: &'static str,
+    present: usize,
+    added: usize,
+    limit: usize,
+) -> Result<(), RewriteError> {
+    if present.saturating_add(added) > limit {
+        return Err(RewriteError::Limit { what, limit });
     }
+    Ok(())
 }

@@ -104,18 +104,24 @@ impl WaitImport {
 /// What a rewritten module needs from its host, and how it differs from the original.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    /// The added imports in the order of their function indices: by memory, then wait32, wait64, notify. Only what the
-    /// module uses is there, and at least one wait.
+    /// The added functions that the module imports, in the order of their indices: by memory, then wait32, wait64,
+    /// notify. Only what the module uses is there, and at least one wait; nothing in a grate that waits nowhere.
     pub imports: Vec<WaitImport>,
-    /// The exports that the original does not have, all of them memories.
+    /// The exports that the original does not have: memories, and in a grate what [`GratePlan`](super::GratePlan)
+    /// lists.
     pub added_exports: Vec<String>,
     /// The function index of the first added import: how many functions the original imports.
     pub first_function: u32,
+    /// The index of the init function of a grate: the last of all functions.
+    pub init_function: Option<u32>,
 }
 
 impl Plan {
-    /// Takes a function index of the rewritten module to the original's numbering; `None` for an added import.
+    /// Takes a function index of the rewritten module to the original's numbering; `None` for an added function.
     pub fn original_function_index(&self, index: u32) -> Option<u32> {
+        if self.init_function.is_some_and(|init| index >= init) {
+            return None;
+        }
         if index < self.first_function {
             return Some(index);
         }

@@ -5,16 +5,18 @@
 
 use std::collections::BTreeSet;
 
-use wasmparser::{Encoding, FunctionBody, MemoryType, Parser, Payload, TypeRef, WasmFeatures};
+use wasmparser::{
+    Encoding, FunctionBody, Import, MemoryType, Operator, Parser, Payload, TypeRef, WasmFeatures,
+};
 
 use super::{IMPORT_MODULE, RewriteError, WaitOp};
 
 /// The first byte of every instruction of the threads proposal.
-const ATOMIC_PREFIX: u8 = 0xfe;
+pub(super) const ATOMIC_PREFIX: u8 = 0xfe;
 
 /// What the rewrite has to know of a module. The module was not validated: each fact is checked again before it is
 /// used.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Survey {
     /// The memories, imported ones first, by index.
     pub(super) memories: Vec<MemoryType>,
@@ -26,11 +28,7 @@ pub(super) struct Survey {
 
 /// Looks through the module; `None` if nothing in it waits on a shared memory.
 pub(super) fn survey(wasm: &[u8], features: WasmFeatures) -> Result<Option<Survey>, RewriteError> {
-    let mut survey = Survey {
-        memories: Vec::new(),
-        imported_functions: 0,
-        used: BTreeSet::new(),
-    };
+    let mut survey = Survey::default();
     let mut parser = Parser::new(0);
     parser.set_features(features);
     for payload in parser.parse_all(wasm) {
@@ -42,9 +40,7 @@ pub(super) fn survey(wasm: &[u8], features: WasmFeatures) -> Result<Option<Surve
             Payload::ImportSection(section) => {
                 for import in section.into_imports_with_offsets() {
                     let (offset, import) = import?;
-                    if import.module == IMPORT_MODULE {
-                        return Err(RewriteError::reserved(offset, import.name));
-                    }
+                    check_import(offset, &import)?;
                     match import.ty {
                         TypeRef::Func(_) | TypeRef::FuncExact(_) => survey.imported_functions += 1,
                         TypeRef::Memory(memory) => survey.memories.push(memory),
@@ -65,11 +61,23 @@ pub(super) fn survey(wasm: &[u8], features: WasmFeatures) -> Result<Option<Surve
             _ => {}
         }
     }
-    let waits = survey.used.iter().any(|(_, op)| op.is_wait());
-    Ok(waits.then_some(survey))
+    Ok(survey.waits().then_some(survey))
+}
+
+/// Refuses an import that is not the guest's to have.
+pub(super) fn check_import(offset: usize, import: &Import<'_>) -> Result<(), RewriteError> {
+    if import.module == IMPORT_MODULE {
+        return Err(RewriteError::reserved(offset, import.name));
+    }
+    Ok(())
 }
 
 impl Survey {
+    /// Whether anything waits on a shared memory.
+    pub(super) fn waits(&self) -> bool {
+        self.used.iter().any(|(_, op)| op.is_wait())
+    }
+
     /// Notes what one function does with shared memories.
     fn scan(&mut self, body: &FunctionBody<'_>) -> Result<(), RewriteError> {
         if !body.as_bytes().contains(&ATOMIC_PREFIX) {
@@ -77,17 +85,22 @@ impl Survey {
         }
         let mut operators = body.get_operators_reader()?;
         while !operators.eof() {
-            let Some((op, memarg)) = WaitOp::of(&operators.read()?) else {
-                continue;
-            };
-            let memory = usize::try_from(memarg.memory).ok();
-            if memory
-                .and_then(|index| self.memories.get(index))
-                .is_some_and(|m| m.shared)
-            {
-                self.used.insert((memarg.memory, op));
-            }
+            self.note(&operators.read()?);
         }
         Ok(())
+    }
+
+    /// Notes what one instruction does with a shared memory.
+    pub(super) fn note(&mut self, operator: &Operator<'_>) {
+        let Some((op, memarg)) = WaitOp::of(operator) else {
+            return;
+        };
+        let memory = usize::try_from(memarg.memory).ok();
+        if memory
+            .and_then(|index| self.memories.get(index))
+            .is_some_and(|m| m.shared)
+        {
+            self.used.insert((memarg.memory, op));
+        }
     }
 }

@@ -2,10 +2,10 @@
 
 use std::fmt::Debug;
 
-use lindshim::rewrite::Plan;
+use lindshim::rewrite::{GUEST_FEATURES, GrateModule, IMPORT_MODULE, Plan, grate};
 use wasmtime::{
-    Engine, Error, Extern, Instance, Linker, Module, SharedMemory, Store, Trap, Val, ValType,
-    WasmBacktrace,
+    Engine, Error, Extern, ExternType, Instance, Linker, Module, SharedMemory, Store, Trap, Val,
+    ValType, WasmBacktrace,
 };
 
 use super::host::{self, Log};
@@ -84,13 +84,29 @@ impl Guest {
             Ok(module) => module,
             Err(error) => panic!("{error:?}\n{}", print(wasm)),
         };
-        let mut store = Store::new(engine, Log::default());
-        let mut linker = Linker::new(engine);
-        if let Some(plan) = &plan {
-            host::define_plan(&mut store, &mut linker, &module, plan);
+        Self::of_module(&module, plan, None, memory)
+    }
+
+    /// Instantiates a compiled module over memories that are there already: `own` for the one that was its own, and
+    /// `memory` for one that it imported anyway.
+    fn of_module(
+        module: &Module,
+        plan: Option<Plan>,
+        own: Option<&SharedMemory>,
+        memory: Option<&SharedMemory>,
+    ) -> Self {
+        let mut store = Store::new(module.engine(), Log::default());
+        let mut linker = Linker::new(module.engine());
+        if let Some(own) = own {
+            linker
+                .define(&store, IMPORT_MODULE, "memory", own.clone())
+                .expect("a new name");
         }
-        let imported = host::define_others(&mut store, &mut linker, &module, memory);
-        let (instance, started) = match linker.instantiate(&mut store, &module) {
+        if let Some(plan) = &plan {
+            host::define_plan(&mut store, &mut linker, module, plan);
+        }
+        let imported = host::define_others(&mut store, &mut linker, module, memory);
+        let (instance, started) = match linker.instantiate(&mut store, module) {
             Ok(instance) => (Some(instance), Outcome::Returned(Vec::new())),
             Err(error) => (None, failure(&error, plan.as_ref())),
         };
@@ -172,6 +188,54 @@ impl Guest {
     }
 }
 
+/// A module made a grate, and the memory of its instances.
+pub struct Grate {
+    /// What it was made.
+    pub rewritten: GrateModule,
+    module: Module,
+    /// The memory, if it has one.
+    pub memory: Option<SharedMemory>,
+}
+
+impl Grate {
+    /// Makes it a grate, and makes its memory.
+    pub fn new(engine: &Engine, wasm: &[u8]) -> Self {
+        let rewritten = grate(wasm, GUEST_FEATURES).expect("a grate");
+        let module = match Module::new(engine, &rewritten.bytes) {
+            Ok(module) => module,
+            Err(error) => panic!("{error:?}\n{}", print(&rewritten.bytes)),
+        };
+        let memory = module.imports().find_map(|import| match import.ty() {
+            ExternType::Memory(ty) => Some(SharedMemory::new(engine, ty).expect("a memory")),
+            _ => None,
+        });
+        Self {
+            rewritten,
+            module,
+            memory,
+        }
+    }
+
+    /// The first instance, with its init function called: the two are what an instantiation was.
+    pub fn first(&self) -> Guest {
+        let mut guest = self.later();
+        if guest.instance.is_some() {
+            guest.started = guest.call(&self.rewritten.grate.init, &[]);
+        }
+        if guest.started != Outcome::Returned(Vec::new()) {
+            guest.instance = None;
+        }
+        guest
+    }
+
+    /// Another instance.
+    pub fn later(&self) -> Guest {
+        let memory = self.memory.as_ref();
+        let plan = Some(self.rewritten.plan.clone());
+        Guest::of_module(&self.module, plan, memory, memory)
+    }
+}
+
 /// The same module, run both ways at once.
 pub struct Both {
     native: Guest,
@@ -182,9 +246,18 @@ pub struct Both {
 impl Both {
     /// Instantiates both, and compares how that ended.
     pub fn new(engine: &Engine, wasm: &[u8]) -> Self {
+        Self::with(engine, wasm, Guest::rewritten(engine, wasm))
+    }
+
+    /// The same, where the one is a grate's first instance.
+    pub fn grate(engine: &Engine, wasm: &[u8]) -> Self {
+        Self::with(engine, wasm, Grate::new(engine, wasm).first())
+    }
+
+    fn with(engine: &Engine, wasm: &[u8], rewritten: Guest) -> Self {
         let both = Self {
             native: Guest::native(engine, wasm),
-            rewritten: Guest::rewritten(engine, wasm),
+            rewritten,
             printed: print(wasm),
         };
         both.same(
@@ -292,8 +365,10 @@ fn failure(error: &Error, plan: Option<&Plan>) -> Outcome {
     let frames = error
         .downcast_ref::<WasmBacktrace>()
         .map_or(&[][..], |b| b.frames());
+    let init = plan.and_then(|plan| plan.init_function);
     let frames = frames
         .iter()
+        .filter(|frame| Some(frame.func_index()) != init)
         .map(|frame| {
             let index = frame.func_index();
             let index = plan.map_or(Some(index), |plan| plan.original_function_index(index));

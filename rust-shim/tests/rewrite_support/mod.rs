@@ -6,11 +6,13 @@
 )]
 
 pub mod cases;
+pub mod damage;
 pub mod encode;
 pub mod guest;
 pub mod host;
 pub mod oracle;
 pub mod random;
+pub mod smith;
 
 use lindshim::rewrite::{GUEST_FEATURES, Plan, Rewrite, rewrite};
 use wasmparser::{Validator, WasmFeatures};

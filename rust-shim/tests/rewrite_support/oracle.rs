@@ -2,25 +2,18 @@
 //! item and instruction of the original what must have become of it, and compares. It shares no code with the
 //! rewrite.
 
-use lindshim::rewrite::{IMPORT_MODULE, Plan, WaitOp};
+use std::collections::BTreeSet;
+
+use lindshim::rewrite::{GrateModule, IMPORT_MODULE, Plan, WaitOp};
 use wasmparser::{
-    ConstExpr, ElementItems, ElementKind, ExternalKind, MemArg, Operator, Parser, Payload,
-    TableInit, TypeRef, WasmFeatures,
+    ConstExpr, DataKind, ElementItems, ElementKind, ExternalKind, MemArg, MemoryType, Operator,
+    Parser, Payload, TableInit, TypeRef, WasmFeatures,
 };
 
 /// Asserts that `rewritten` is `original` with what `plan` says, and with nothing else changed.
 pub fn assert_faithful(original: &[u8], rewritten: &[u8], plan: &Plan, features: WasmFeatures) {
-    let mut expected = Items::read(original, Some(plan), features);
-    let found = Items::read(rewritten, None, features);
-    for import in &plan.imports {
-        let position = expected.imports.len();
-        let Some(line) = found.imports.get(position) else {
-            panic!("import {} is missing", import.name);
-        };
-        let named = format!("{IMPORT_MODULE:?} {:?} Func(", import.name);
-        assert!(line.starts_with(&named), "{line} should be {named}");
-        expected.imports.push(line.clone());
-    }
+    let mut expected = Items::read(original, Some(plan), None, features);
+    let found = Items::read(rewritten, None, None, features);
     for name in &plan.added_exports {
         let import = plan
             .imports
@@ -31,6 +24,130 @@ pub fn assert_faithful(original: &[u8], rewritten: &[u8], plan: &Plan, features:
             .memory;
         expected.exports.push(format!("{name:?} Memory {memory}"));
     }
+    assert_added(&mut expected, &found, plan);
+}
+
+/// Asserts that `rewritten` is what `original` must be as a grate, and that nothing else has changed. Answers how many
+/// active segments there were.
+pub fn assert_faithful_grate(
+    original: &[u8],
+    rewritten: &GrateModule,
+    features: WasmFeatures,
+) -> usize {
+    let plan = &rewritten.plan;
+    let grated = Grated::read(original, features);
+    let active = grated.active.len();
+    let mut expected = Items::read(original, Some(plan), Some(grated), features);
+    let found = Items::read(&rewritten.bytes, None, None, features);
+    let grated = expected.grated.take().expect("the same");
+    // What is added is there; what it must be, other tests say.
+    let exports = found.exports.get(expected.exports.len()..);
+    let exports = exports.expect("no export is lost");
+    for (name, export) in plan.added_exports.iter().zip(exports) {
+        assert!(export.starts_with(&format!("{name:?} ")), "{export}");
+    }
+    assert_eq!(exports.len(), plan.added_exports.len());
+    expected.exports.extend_from_slice(exports);
+    let init = plan.init_function.expect("a grate has it");
+    let export = format!("{:?} Func {init}", rewritten.grate.init);
+    assert!(expected.exports.contains(&export), "{export}");
+
+    let declared = found.functions.last().expect("the init function").clone();
+    expected.functions.push(declared);
+    expected.memory = grated.memory;
+    expected.bodies.extend(grated.init);
+    if !grated.active.is_empty() {
+        let segments = grated.segments + u32::from(grated.empty);
+        expected.data_count = Some(segments);
+    }
+    if grated.empty {
+        expected.others.push("data passive []".to_owned());
+    }
+    assert_added(&mut expected, &found, plan);
+    active
+}
+
+/// What a grate must be, as far as it takes another look at the original to know.
+struct Grated {
+    active: BTreeSet<u32>,
+    segments: u32,
+    /// Whether some code names an active segment, so that there must be an empty one.
+    empty: bool,
+    /// The memory that must be imported.
+    memory: Option<MemoryType>,
+    /// The code of the init function.
+    init: Vec<String>,
+}
+
+impl Grated {
+    fn read(wasm: &[u8], features: WasmFeatures) -> Self {
+        let mut grated = Self {
+            active: BTreeSet::new(),
+            segments: 0,
+            empty: false,
+            memory: None,
+            init: Vec::new(),
+        };
+        let mut named = BTreeSet::new();
+        let mut parser = Parser::new(0);
+        parser.set_features(features);
+        for payload in parser.parse_all(wasm) {
+            match payload.expect("a valid module") {
+                Payload::CodeSectionEntry(body) => {
+                    for operator in body.get_operators_reader().unwrap() {
+                        match operator.unwrap() {
+                            Operator::MemoryInit { data_index: s, .. }
+                            | Operator::DataDrop { data_index: s }
+                            | Operator::ArrayNewData {
+                                array_data_index: s,
+                                ..
+                            }
+                            | Operator::ArrayInitData {
+                                array_data_index: s,
+                                ..
+                            } => named.insert(s),
+                            _ => false,
+                        };
+                    }
+                }
+                Payload::DataSection(section) => {
+                    for (data, index) in section.into_iter().zip(0..) {
+                        grated.segments += 1;
+                        if let DataKind::Active { .. } = data.unwrap().kind {
+                            grated.active.insert(index);
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        grated.empty = grated.active.intersection(&named).next().is_some();
+        grated
+    }
+}
+
+/// Adds the functions of the plan to what is expected, and compares.
+fn assert_added(expected: &mut Items<'_>, found: &Items<'_>, plan: &Plan) {
+    for import in &plan.imports {
+        let position = expected.imports.len();
+        let Some(line) = found.imports.get(position) else {
+            panic!("import {} is missing", import.name);
+        };
+        let named = format!("{IMPORT_MODULE:?} {:?} Func(", import.name);
+        assert!(line.starts_with(&named), "{line} should be {named}");
+        expected.imports.push(line.clone());
+    }
+    if let Some(memory) = expected.memory {
+        let maximum = Some(memory.maximum.unwrap_or(65536));
+        let shared = true;
+        let memory = TypeRef::Memory(MemoryType {
+            maximum,
+            shared,
+            ..memory
+        });
+        let line = format!("{IMPORT_MODULE:?} \"memory\" {memory:?}");
+        expected.imports.push(line);
+    }
     let added_types = found
         .types
         .get(expected.types.len()..)
@@ -38,6 +155,8 @@ pub fn assert_faithful(original: &[u8], rewritten: &[u8], plan: &Plan, features:
     expected.types.extend_from_slice(added_types);
     assert_same("type", &expected.types, &found.types);
     assert_same("import", &expected.imports, &found.imports);
+    assert_same("function", &expected.functions, &found.functions);
+    assert_eq!(expected.data_count, found.data_count);
     assert_same("declaration", &expected.others, &found.others);
     assert_same("export", &expected.exports, &found.exports);
     assert_same("body", &expected.bodies, &found.bodies);
@@ -57,6 +176,11 @@ struct Items<'a> {
     shared: Vec<bool>,
     types: Vec<String>,
     imports: Vec<String>,
+    functions: Vec<String>,
+    data_count: Option<u32>,
+    /// The memory that the original defines and a grate imports.
+    memory: Option<MemoryType>,
+    grated: Option<Grated>,
     others: Vec<String>,
     exports: Vec<String>,
     bodies: Vec<String>,
@@ -64,15 +188,30 @@ struct Items<'a> {
 
 impl<'a> Items<'a> {
     /// Reads a module; with a plan, says what it must become.
-    fn read(wasm: &[u8], plan: Option<&'a Plan>, features: WasmFeatures) -> Self {
+    fn read(
+        wasm: &[u8],
+        plan: Option<&'a Plan>,
+        grated: Option<Grated>,
+        features: WasmFeatures,
+    ) -> Self {
         let mut items = Self {
             plan,
+            grated,
             ..Self::default()
         };
         let mut parser = Parser::new(0);
         parser.set_features(features);
         for payload in parser.parse_all(wasm) {
             items.payload(payload.expect("a valid module"));
+        }
+        if let Some(grated) = &mut items.grated {
+            // The start function is read before the data, and called after them.
+            let start = grated.init.iter().position(|line| line.starts_with("Call"));
+            if let Some(start) = start {
+                let call = grated.init.remove(start);
+                grated.init.push(call);
+            }
+            grated.init.push(format!("{:?}", Operator::End));
         }
         items
     }
@@ -99,10 +238,15 @@ impl<'a> Items<'a> {
                 let types = section
                     .into_iter()
                     .map(|ty| format!("function {}", ty.unwrap()));
-                self.others.extend(types);
+                self.functions.extend(types);
             }
             Payload::MemorySection(section) => {
                 for memory in section.into_iter().map(Result::unwrap) {
+                    if let Some(grated) = &mut self.grated {
+                        grated.memory = Some(memory);
+                        self.shared.push(true);
+                        continue;
+                    }
                     self.others.push(format!("{memory:?}"));
                     self.shared.push(memory.shared);
                 }
@@ -137,7 +281,14 @@ impl<'a> Items<'a> {
                 }
             }
             Payload::StartSection { func, .. } => {
-                self.others.push(format!("start {}", self.function(func)));
+                let function_index = self.function(func);
+                match &mut self.grated {
+                    None => self.others.push(format!("start {function_index}")),
+                    Some(grated) => {
+                        let call = Operator::Call { function_index };
+                        grated.init.push(format!("{call:?}"));
+                    }
+                }
             }
             Payload::ElementSection(section) => {
                 for element in section.into_iter().map(Result::unwrap) {
@@ -163,13 +314,18 @@ impl<'a> Items<'a> {
                 }
             }
             Payload::DataCountSection { count, .. } => {
-                self.others.push(format!("data count {count}"));
+                let empty = self.grated.as_ref().is_some_and(|grated| grated.empty);
+                self.data_count = Some(count + u32::from(empty));
             }
             Payload::DataSection(section) => {
-                for data in section.into_iter().map(Result::unwrap) {
+                for (data, segment) in section.into_iter().map(Result::unwrap).zip(0..) {
                     let kind = match data.kind {
-                        wasmparser::DataKind::Passive => "passive".to_owned(),
-                        wasmparser::DataKind::Active {
+                        DataKind::Active { offset_expr, .. } if self.grated.is_some() => {
+                            self.initialize(segment, &offset_expr, data.data.len());
+                            "passive".to_owned()
+                        }
+                        DataKind::Passive => "passive".to_owned(),
+                        DataKind::Active {
                             memory_index,
                             offset_expr,
                         } => format!("in {memory_index} at {}", self.expr(&offset_expr)),
@@ -189,6 +345,40 @@ impl<'a> Items<'a> {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// What the init function must do with an active segment.
+    fn initialize(&mut self, segment: u32, offset: &ConstExpr<'_>, len: usize) {
+        let mut lines: Vec<_> = offset
+            .get_operators_reader()
+            .into_iter()
+            .map(|operator| format!("{:?}", operator.unwrap()))
+            .collect();
+        lines.pop();
+        let len = i32::try_from(len).expect("short");
+        for operator in [
+            Operator::I32Const { value: 0 },
+            Operator::I32Const { value: len },
+            Operator::MemoryInit {
+                data_index: segment,
+                mem: 0,
+            },
+            Operator::DataDrop {
+                data_index: segment,
+            },
+        ] {
+            lines.push(format!("{operator:?}"));
+        }
+        let grated = self.grated.as_mut().expect("a grate");
+        grated.init.extend(lines);
+    }
+
+    /// Which segment an instruction must name.
+    fn segment(&self, segment: u32) -> u32 {
+        match &self.grated {
+            Some(grated) if grated.active.contains(&segment) => grated.segments,
+            _ => segment,
         }
     }
 
@@ -216,6 +406,27 @@ impl<'a> Items<'a> {
             Operator::RefFunc { function_index: f } => Operator::RefFunc {
                 function_index: self.function(f),
             },
+            Operator::MemoryInit { data_index, mem } => Operator::MemoryInit {
+                data_index: self.segment(data_index),
+                mem,
+            },
+            Operator::DataDrop { data_index } => Operator::DataDrop {
+                data_index: self.segment(data_index),
+            },
+            Operator::ArrayNewData {
+                array_type_index,
+                array_data_index,
+            } => Operator::ArrayNewData {
+                array_type_index,
+                array_data_index: self.segment(array_data_index),
+            },
+            Operator::ArrayInitData {
+                array_type_index,
+                array_data_index,
+            } => Operator::ArrayInitData {
+                array_type_index,
+                array_data_index: self.segment(array_data_index),
+            },
             other => other,
         };
         vec![format!("{moved:?}")]
@@ -224,7 +435,8 @@ impl<'a> Items<'a> {
     /// The instructions in place of a wait or notify, if there must be others.
     fn replaced(&self, op: WaitOp, memarg: &MemArg) -> Option<[Operator<'static>; 2]> {
         let plan = self.plan?;
-        if !self.shared[memarg.memory as usize] {
+        // A grate that only notifies is left alone.
+        if plan.imports.is_empty() || !self.shared[memarg.memory as usize] {
             return None;
         }
         let is_it = |(import_op, memory): (WaitOp, u32)| import_op == op && memory == memarg.memory;
