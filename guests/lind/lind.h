@@ -200,9 +200,10 @@ typedef struct {
     static int name##_serve(const lind_call_t *call)
 
 // A handler is not told the call's number. A grate that serves many calls alike needs one handler for each:
-// LIND_EACH_CALL(M) expands M(0x000) M(0x001) ... M(0x1ff), which are all numbers that Linux uses, and
-// LIND_NUMBERED_HANDLER(n) defines a handler lind_serve_<n> that calls
-//     static int serve(uint32_t number, const lind_call_t *call);
+// LIND_NUMBERED_HANDLERS(serve); at file scope defines lind_numbered_handlers, the handlers of all numbers that Linux uses,
+// each of which calls
+//     int serve(uint32_t number, const lind_call_t *call);
+// LIND_EACH_CALL(M) expands M(0x000) M(0x001) ... M(0x1ff).
 #define LIND_EACH_16(M, p)                                                                                             \
     M(p##0) M(p##1) M(p##2) M(p##3) M(p##4) M(p##5) M(p##6) M(p##7) M(p##8) M(p##9) M(p##a) M(p##b) M(p##c) M(p##d)    \
         M(p##e) M(p##f)
@@ -215,11 +216,34 @@ typedef struct {
 enum { LIND_EACH_CALL_COUNT = 512 };
 
 #define LIND_NUMBERED_HANDLER(n)                                                                                       \
-    LIND_HANDLER(lind_serve_##n)                                                                                       \
+    static int lind_serve_##n(uint64_t cage, uint64_t arg1, uint64_t arg1cage, uint64_t arg2, uint64_t arg2cage,       \
+                              uint64_t arg3, uint64_t arg3cage, uint64_t arg4, uint64_t arg4cage, uint64_t arg5,       \
+                              uint64_t arg5cage, uint64_t arg6, uint64_t arg6cage)                                     \
     {                                                                                                                  \
-        return serve(n, call);                                                                                         \
+        return lind_serve_numbered(n, cage, arg1, arg1cage, arg2, arg2cage, arg3, arg3cage, arg4, arg4cage, arg5,      \
+                                   arg5cage, arg6, arg6cage);                                                          \
     }
 #define LIND_NUMBERED_ENTRY(n) lind_serve_##n,
+
+#define LIND_NUMBERED_HANDLERS(serve)                                                                                  \
+    __attribute__((noinline)) static int lind_serve_numbered(                                                          \
+        uint32_t number, uint64_t cage, uint64_t arg1, uint64_t arg1cage, uint64_t arg2, uint64_t arg2cage,            \
+        uint64_t arg3, uint64_t arg3cage, uint64_t arg4, uint64_t arg4cage, uint64_t arg5, uint64_t arg5cage,          \
+        uint64_t arg6, uint64_t arg6cage)                                                                              \
+    {                                                                                                                  \
+        const lind_call_t call = {cage,                                                                                \
+                                  {{arg1, arg1cage},                                                                   \
+                                   {arg2, arg2cage},                                                                   \
+                                   {arg3, arg3cage},                                                                   \
+                                   {arg4, arg4cage},                                                                   \
+                                   {arg5, arg5cage},                                                                   \
+                                   {arg6, arg6cage}}};                                                                 \
+        return serve(number, &call);                                                                                   \
+    }                                                                                                                  \
+    LIND_EACH_CALL(LIND_NUMBERED_HANDLER)                                                                              \
+    static const lind_handler_t lind_numbered_handlers[] = {LIND_EACH_CALL(LIND_NUMBERED_ENTRY)};                      \
+    _Static_assert(sizeof lind_numbered_handlers / sizeof *lind_numbered_handlers == LIND_EACH_CALL_COUNT,             \
+                   "a handler for each number")
 
 // What the runtime calls in a grate: the function at index fn of the table, which register_handler was given. One file of
 // a grate defines it by LIND_GRATE, at file scope. An index that is no function of this type traps, which ends the grate.
