@@ -40,7 +40,7 @@ if ((libc)); then
 	cflags+=(--target=wasm32-wasi)
 else
 	cflags+=(--target=wasm32-unknown-unknown -ffreestanding)
-	sources+=("$here/lind_start.c")
+	sources+=("$here/lind_start.c" "$here/lind_text.c")
 fi
 if ((threads)); then
 	cflags+=(-matomics)

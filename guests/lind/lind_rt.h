@@ -25,7 +25,9 @@ char *strchr(const char *text, int c);
 // --- The program --------------------------------------------------------------------------------------------------------
 
 // What _start calls, with a NULL after the arguments. When it returns, the whole cage ends with its answer.
+#if defined(__wasm__)
 int main(int argc, char **argv);
+#endif
 
 // The value of an environment variable, or NULL. It belongs to the environment.
 const char *lind_getenv(const char *name);
