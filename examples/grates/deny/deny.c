@@ -332,9 +332,14 @@ static int serve(uint32_t number, const lind_call_t *call)
 
 LIND_NUMBERED_HANDLERS(serve);
 
-// 3i's own calls. By two of them a program could rid itself of its handlers: see policy_ask.
+// 3i's own calls. By two of them a program could rid itself of its handlers (see policy_ask), but a grate that is stacked on
+// this one needs them: it may make another cage's calls come to itself, and hand its own handlers on, since whatever it makes
+// of these calls comes here.
 LIND_HANDLER(serve_register)
 {
+    uint64_t target = call->arg[0].value, grate = call->arg[1].cage;
+    if (target != call->cage && (grate == call->cage || grate == LIND_CAGE_MATCHALL))
+        return lind_forward(LIND_CALL_REGISTER_HANDLER, call);
     return serve(LIND_CALL_REGISTER_HANDLER, call);
 }
 
@@ -345,6 +350,8 @@ LIND_HANDLER(serve_copy_data)
 
 LIND_HANDLER(serve_copy_table)
 {
+    if (call->arg[0].value == call->cage && call->arg[0].cage != call->cage)
+        return lind_forward(LIND_CALL_COPY_HANDLER_TABLE, call);
     return serve(LIND_CALL_COPY_HANDLER_TABLE, call);
 }
 
