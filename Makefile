@@ -28,7 +28,7 @@ GO_TEST_TIMEOUT ?= 15m
 # More arguments for go test: make test GO_TEST_ARGS='-run Kill -v'
 GO_TEST_ARGS ?=
 
-.PHONY: help build shim run test test-c test-go test-go-nocgo test-rust race bench lint lint-go lint-rust lint-sh fmt guests \
+.PHONY: help build shim grates run test test-c test-grates test-go test-go-nocgo test-rust race bench lint lint-go lint-rust lint-sh fmt guests \
 	guests-go guests-check header header-check matrix suite deps check clean
 
 help: ## List the targets
@@ -42,10 +42,13 @@ shim: ## Build the Rust shim: build/liblindshim.so and .a (a few minutes the fir
 	install -C -m 755 $(CARGO_TARGET_DIR)/release/liblindshim.so $(BUILD)/liblindshim.so
 	install -C -m 644 $(CARGO_TARGET_DIR)/release/liblindshim.a $(BUILD)/liblindshim.a
 
+grates: deps ## Build the example grates: build/grates
+	scripts/guests.sh --grates $(BUILD)/grates
+
 run: build ## Build, then show a program with busy, waiting and reading threads being ended in four ways
 	scripts/demo.sh $(BUILD)/lindbridge
 
-test: build guests-go header-check guests-check test-c test-go test-go-nocgo test-rust ## Run everything that must pass
+test: build guests-go header-check guests-check test-c test-grates test-go test-go-nocgo test-rust ## Run everything that must pass
 
 test-go: shim guests-go ## Go tests, with cgo
 	CGO_ENABLED=1 $(GO) test -timeout $(GO_TEST_TIMEOUT) $(GO_TEST_ARGS) ./...
@@ -65,6 +68,9 @@ test-c: shim ## Build and run the C example on the shim's header
 		-L$(BUILD) -llindshim -Wl,-rpath,$(abspath $(BUILD)) -lpthread -o $(BUILD)/examples/stop
 	$(BUILD)/examples/stop-static
 	$(BUILD)/examples/stop
+
+test-grates: ## Tests of the example grates' logic, on the host, with sanitizers
+	CC=$(CC) scripts/test-grates-native.sh
 
 race: shim guests-go ## Go tests under the race detector
 	CGO_ENABLED=1 $(GO) test -race -timeout $(GO_TEST_TIMEOUT) $(GO_TEST_ARGS) ./...

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# usage: scripts/guests.sh DIR      builds the C guests into DIR
-#        scripts/guests.sh --check  builds them again and fails if one differs from what testdata/guests has
+# usage: scripts/guests.sh DIR           builds the C guests into DIR, the grates of examples/grates (as grate-NAME) with them
+#        scripts/guests.sh --grates DIR  builds the grates alone into DIR, as NAME.wasm
+#        scripts/guests.sh --check       builds the guests again and fails if one differs from what testdata/guests has
 #
 # The binaries in testdata/guests are committed, so that tests need no WebAssembly compiler. Their bytes depend on the
 # compiler and on wasi-libc: --check is skipped where these are not the versions that testdata/guests/TOOLCHAIN names.
@@ -20,12 +21,28 @@ toolchain() {
 	echo "wasi-libc: $(dpkg-query -W -f '${Version}' wasi-libc 2>/dev/null || echo none)"
 }
 
+# The grates: what each is linked of, beside what the Lind ABI's start needs.
+grates() {
+	local out=$1 prefix=$2 grates=examples/grates lind=guests/lind
+	mkdir -p "$out"
+	grate() { "$lind/build.sh" --grate --threads "${@:2}" -o "$out/$prefix$1.wasm"; }
+	grate geteuid "$grates/geteuid/geteuid.c"
+	grate strace "$grates/strace/strace.c" "$lind/lind_calls.c"
+	grate chaos "$grates/chaos/chaos.c" "$lind/lind_calls.c"
+	grate deny "$grates"/deny/{deny,policy,fdpaths}.c "$lind/lind_calls.c" "$lind/lind_path.c"
+	grate fs-mem "$grates"/fs-mem/{fs-mem,cages,memfs}.c "$lind/lind_path.c"
+}
+
 build() {
 	local out=$1 objects guest source
 	objects=$(mktemp -d)
 	mkdir -p "$out"
 	for source in guests/c/*.c; do
 		guest=$(basename "$source" .c)
+		case $guest in
+		lind-libc) guests/lind/build.sh --libc "$source" -o "$out/$guest.wasm" && continue ;;
+		lind-*) guests/lind/build.sh "$source" -o "$out/$guest.wasm" && continue ;;
+		esac
 		clang-14 "${cflags[@]}" -c -o "$objects/$guest.o" "$source"
 		clang-14 "${ldflags[@]}" -o "$out/$guest.wasm" "$objects/$guest.o"
 	done
@@ -36,6 +53,9 @@ build() {
 		clang-14 "${thread_ldflags[@]}" -o "$out/$guest.wasm" "$objects/$guest.o" "$objects/rt.o" "$objects/start.o"
 	done
 	rm -r "$objects"
+	grates "$out" grate-
+	# As few workers as one: a grate whose memory is not shared.
+	guests/lind/build.sh --grate examples/grates/geteuid/geteuid.c -o "$out/grate-geteuid-single.wasm"
 	chmod 644 "$out"/*.wasm
 }
 
@@ -60,7 +80,8 @@ check() {
 
 case ${1:-} in
 --check) check ;;
-"" | -*) sed -n '2,6s/^# \{0,1\}//p' "$0" >&2 && exit 2 ;;
+--grates) grates "${2:?a directory}" "" ;;
+"" | -*) sed -n '2,7s/^# \{0,1\}//p' "$0" >&2 && exit 2 ;;
 *)
 	build "$1"
 	if [[ $1 -ef $committed ]]; then toolchain >"$committed/TOOLCHAIN"; fi
