@@ -262,7 +262,8 @@ impl Frame {
         unsafe { self.outer.as_ref() }
     }
 
-    fn chain(&self) -> impl Iterator<Item = &Frame> {
+    /// The frame, and those before it.
+    pub fn chain(&self) -> impl Iterator<Item = &Frame> {
         std::iter::successors(Some(self), |frame| frame.outer())
     }
 

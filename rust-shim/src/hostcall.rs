@@ -73,10 +73,11 @@ fn make_syscall(
 ) -> wasmtime::Result<()> {
     let context = caller.data_mut();
     // SAFETY: the guest's call has set as many values as the import has parameters.
-    let (number, itself) = unsafe {
+    let (number, itself, target) = unsafe {
         (
             values[0].assume_init_ref().get_u32(),
             values[2].assume_init_ref().get_u64(),
+            values[3].assume_init_ref().get_u64(),
         )
     };
     let domain = &context.domain;
@@ -88,6 +89,10 @@ fn make_syscall(
         Handler::Native => return call_host(caller, host_call, import, values),
         Handler::Gone => LINDSHIM_ELINDESRCH,
         Handler::Grate { port, function } => {
+            let Some(target) = acts_on(context, itself, target) else {
+                // Whether it may name that one is the host's to say, who then has the grate serve the call.
+                return call_host(caller, host_call, import, values);
+            };
             let Some(os) = context.os else {
                 return Err(wasmtime::format_err!("a thread calls before it has begun"));
             };
@@ -103,7 +108,7 @@ fn make_syscall(
                 )
             };
             values[GRATE_VALUES] = MaybeUninit::new(ValRaw::i64(function.into()));
-            values[GRATE_VALUES + 1] = MaybeUninit::new(ValRaw::u64(itself));
+            values[GRATE_VALUES + 1] = MaybeUninit::new(ValRaw::u64(target));
             // SAFETY: as many values as there are parameters were set, by the guest or above.
             let values = unsafe {
                 &mut *values
@@ -119,6 +124,23 @@ fn make_syscall(
     };
     values[0] = MaybeUninit::new(ValRaw::i32(result));
     Ok(())
+}
+
+/// The pseudo targets of Lind, which stand for the caller itself: RAWPOSIX, WASMTIME and THREEI.
+const PSEUDO_TARGETS: [u64; 3] = [777_777, 888_888, 999_999];
+
+/// The cage that a call is to act on, if that is the caller's own or one that the caller serves at the moment: then the
+/// grate that serves the call is told so, and can act on it in turn.
+#[inline]
+fn acts_on(context: &Context, itself: u64, target: u64) -> Option<u64> {
+    if target == itself || PSEUDO_TARGETS.contains(&target) {
+        return Some(itself);
+    }
+    context
+        .outer()?
+        .chain()
+        .any(|frame| frame.domain().cage == target)
+        .then_some(target)
 }
 
 fn call_host(

@@ -102,6 +102,7 @@ pub extern "C" fn lindshim_struct_size(which: u32) -> u64 {
         LINDSHIM_STRUCT_ENGINE_STATS => size_of::<EngineStats>(),
         LINDSHIM_STRUCT_GRATE_CONFIG => size_of::<GrateConfig>(),
         LINDSHIM_STRUCT_TRACE => size_of::<Trace>(),
+        LINDSHIM_STRUCT_CALLER => size_of::<Caller>(),
         _ => 0,
     };
     size as u64
@@ -721,6 +722,46 @@ pub unsafe extern "C" fn lindshim_grate_call(
                 // The thread leaves its guest when the host call that this is nested in returns.
                 other => put(result, other.result().unwrap_or(-libc::EINTR), "result"),
             }
+        })
+    }
+}
+
+/// Whom the calling thread serves, if it is a worker within a host call: fills in up to `capacity` entries, the innermost
+/// caller first, and says in `*count` how many there are. 0 for a call of the host, and for a caller in no host call.
+///
+/// # Safety
+///
+/// `out` points to `capacity` writable entries; `count` is writable; `err` is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn lindshim_callers(
+    out: *mut Caller,
+    capacity: u64,
+    count: *mut u64,
+    err: *mut ErrorText,
+) -> i32 {
+    // SAFETY: the caller's contract; the frames are there until the host call of this thread returns.
+    unsafe {
+        guard(err, || {
+            not_null(count, "count")?;
+            let frame = OsThread::current().frame().as_ref();
+            let callers = frame
+                .and_then(|frame| frame.outer())
+                .into_iter()
+                .flat_map(|outer| outer.chain());
+            let mut n = 0;
+            for caller in callers {
+                if n < capacity {
+                    not_null(out, "out")?;
+                    out.add(n as usize).write(Caller {
+                        user: caller.domain().user,
+                        thread_user: caller.thread_user(),
+                        tid: caller.slot().tid,
+                        worker: (caller.depth() > 0).into(),
+                    });
+                }
+                n += 1;
+            }
+            put(count, n, "count")
         })
     }
 }

@@ -134,6 +134,8 @@ pub const LINDSHIM_STRUCT_ENGINE_STATS: u32 = 10;
 pub const LINDSHIM_STRUCT_GRATE_CONFIG: u32 = 11;
 /// Selects `lindshim_trace_t` in `lindshim_struct_size`.
 pub const LINDSHIM_STRUCT_TRACE: u32 = 12;
+/// Selects `lindshim_caller_t` in `lindshim_struct_size`.
+pub const LINDSHIM_STRUCT_CALLER: u32 = 13;
 
 /// How many bytes of text an error holds.
 pub const LINDSHIM_ERROR_TEXT: usize = 4092;
@@ -378,6 +380,20 @@ pub struct DomainConfig {
     pub cage: u64,
     /// How long a grate that serves one of its threads may go on when the domain stops, in nanoseconds. 0: 100 ms.
     pub grate_grace_ns: u64,
+}
+
+/// A guest thread that waits for a worker to serve its call.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Caller {
+    /// Its domain's user word.
+    pub user: u64,
+    /// Its own word, or 0.
+    pub thread_user: u64,
+    /// Its id within its domain.
+    pub tid: u32,
+    /// 1 if it is itself a worker, which serves the next caller.
+    pub worker: u32,
 }
 
 /// How to open a grate.
