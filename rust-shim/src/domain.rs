@@ -24,8 +24,6 @@ const TID_END: u32 = 1 << 29;
 /// How long a grate may go on that serves a thread of a domain that stops, if the domain says nothing: in nanoseconds.
 const GRACE_NS: u64 = 100_000_000;
 
-/// The export that initializes the memory of a module that was loaded as a grate.
-pub const INIT: &str = "lindshim:init";
 /// Values of `Domain::initialized`: nobody has begun, somebody is about it, done.
 const INIT_NOT: u32 = 0;
 const INIT_NOW: u32 = 1;
@@ -381,7 +379,8 @@ impl Domain {
         instance: &Instance,
         slot: Option<&Slot>,
     ) -> wasmtime::Result<bool> {
-        let Some(init) = instance.get_func(&mut *store, INIT) else {
+        let init = self.module.init();
+        let Some(init) = init.and_then(|init| instance.get_func(&mut *store, init)) else {
             return Ok(true);
         };
         loop {

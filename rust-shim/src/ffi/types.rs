@@ -435,9 +435,9 @@ pub struct ModuleInfo {
     pub imports: u64,
     /// How many exports it has, as it was given.
     pub exports: u64,
-    /// 1 if it imports a shared memory, else 0.
+    /// 1 if it imports a shared memory, as a module that was loaded as a grate always does; else 0.
     pub has_shared_memory: u32,
-    /// 1 if its atomic waits were made interruptible, 0 if it has none.
+    /// 1 if its atomic waits were made interruptible or it was loaded as a grate, else 0.
     pub rewritten: u32,
     /// The least size of the imported shared memory, in bytes, or 0.
     pub memory_min_bytes: u64,
