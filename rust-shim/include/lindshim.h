@@ -148,7 +148,7 @@
 #define LINDSHIM_GRATE_ERR -536805379
 
 // The result of a call whose grate was gone already.
-#define LINDSHIM_ELINDESRCH (int32_t)3758161922u
+#define LINDSHIM_ELINDESRCH -536805374
 
 // An imported or exported function.
 #define LINDSHIM_EXTERN_FUNC 0
@@ -206,18 +206,6 @@
 
 // How many bytes of text an error holds.
 #define LINDSHIM_ERROR_TEXT 4092
-
-// The most workers that a grate may have.
-#define MAX_WORKERS 1024
-
-// What a worker needs of the native stack beside what its guest code may use: the host's part of its host calls.
-#define HOST_STACK_BYTES (128 << 10)
-
-// How many values `pass_fptr_to_wt` takes.
-#define PARAMS 14
-
-// How many calls a row has entries for. Calls with higher numbers have no handler.
-#define CALLS 1024
 
 // A descriptor to wait for.
 typedef struct lindshim_wait_fd_t {

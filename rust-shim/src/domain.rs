@@ -681,7 +681,10 @@ impl Domain {
     pub fn retire(&self) -> Result<()> {
         if !self.gate.is_drained() {
             // Never started, or not stopped. Closing the gate of a domain with nobody inside is all that is left to do.
-            if self.started.load(Ordering::SeqCst) || self.gate.inside() > 0 {
+            if self.started.load(Ordering::SeqCst)
+                || self.gate.inside() > 0
+                || lock(&self.port).is_some()
+            {
                 return Err(Error::new(
                     Status::Busy,
                     "the domain is not quiescent: stop it and wait for its report",
@@ -690,7 +693,6 @@ impl Domain {
             if !(self.gate.close() && self.gate.leave()) {
                 return Err(Error::new(Status::Busy, "the domain is being stopped"));
             }
-            self.close_grate();
         } else if self.stop_ns.load(Ordering::SeqCst) != 0 && !self.reported.load(Ordering::SeqCst)
         {
             // Whoever left last is on its way to say so, and the host must not lose the word that names the domain.

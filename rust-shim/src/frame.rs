@@ -262,7 +262,8 @@ impl Frame {
         unsafe { self.outer.as_ref() }
     }
 
-    fn chain(&self) -> impl Iterator<Item = &Frame> {
+    /// This frame and those before.
+    pub fn chain(&self) -> impl Iterator<Item = &Frame> {
         std::iter::successors(Some(self), |frame| frame.outer())
     }
 

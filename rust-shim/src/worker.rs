@@ -181,6 +181,7 @@ impl Worker {
         domain: &Arc<Domain>,
         grate: &Grate,
         os: &'static OsThread,
+        caller: Option<&Frame>,
         mut stack: Option<u64>,
     ) -> (Made, Option<u64>) {
         let (Some(slot), Some(pre)) = (domain.new_worker(), domain.instance_pre()) else {
@@ -188,7 +189,10 @@ impl Worker {
         };
         slot.set_os(os);
         let mut store = Context::store(domain, &slot);
-        store.data_mut().begin(os, std::ptr::null(), 0);
+        // What it runs from here on is on behalf of the caller already, and is trapped with it.
+        let outer = caller.map_or(std::ptr::null(), std::ptr::from_ref);
+        let depth = caller.map_or(0, Frame::depth) + 1;
+        store.data_mut().begin(os, outer, depth);
         // The order at a thread's entry: see `thread`.
         store.set_epoch_deadline(1);
         fence(Ordering::SeqCst);

@@ -683,7 +683,10 @@ fn bad_functions_and_entries_are_errors() {
     host.finish(&[], &[app, module]);
 }
 
-static TRACES: Mutex<Vec<(u64, u64, u64, u32, u32, i32, [u64; 6])>> = Mutex::new(Vec::new());
+/// Caller, grate, call, the caller's thread, depth, result and arguments.
+type Traced = (u64, u64, u64, u32, u32, i32, [u64; 6]);
+
+static TRACES: Mutex<Vec<Traced>> = Mutex::new(Vec::new());
 
 unsafe extern "C" fn trace(trace: *const Trace) {
     let trace = unsafe { &*trace };
@@ -1160,4 +1163,75 @@ fn each_worker_has_thread_local_storage_of_its_own() {
     }
     end(&[cage, serves]);
     host.finish(&[], &[app, module]);
+}
+
+#[test]
+fn a_thread_never_waits_for_a_worker_that_it_is_inside_itself() {
+    let host = grate_host(|_| {});
+    let module = host.load(&grate(GRATE, &["(call $call (i32.const 39))"]));
+    let app = host.load(&asks(1));
+    let serves = host.grate(module, GRATE, |config| config.max_workers = 2);
+    serves.row.set(39, entry(serves.port, 1));
+    let cage = host.cage(app, APP, |_| {});
+    cage.row.set(39, entry(serves.port, 1));
+    host.start(cage.domain);
+    assert_eq!(values(cage.user, 1), [-i64::from(libc::ELOOP)]);
+    end(&[cage, serves]);
+    host.finish(&[], &[app, module]);
+}
+
+#[test]
+fn a_worker_that_never_gets_ready_holds_nobody_for_ever() {
+    let host = grate_host(|_| {});
+    // A start function of each instance's, since the module is not loaded as a grate: the second never comes to an end.
+    let start = "(func $begin (if (i32.atomic.rmw.add (i32.const 512) (i32.const 1)) (then (call $spin)))) (start $begin)";
+    let shared = r#"(memory (export "memory") (import "env" "memory") 2 200 shared)"#;
+    let module = host.load(&grate_with(GRATE, &[ECHO], shared, start));
+    let app = host.load(&asks(1));
+    for stop_the_grate in [false, true] {
+        let serves = host.grate(module, GRATE, |_| {});
+        host.start(serves.domain);
+        let mut bytes = (std::ptr::null_mut(), 0);
+        let null = std::ptr::null_mut();
+        let status =
+            unsafe { lindshim_domain_memory(serves.domain, &mut bytes.0, &mut bytes.1, null) };
+        assert_eq!(status, LINDSHIM_OK);
+        let started = || unsafe { bytes.0.add(512).cast::<u32>().read_volatile() };
+        while started() < 1 {
+            std::thread::yield_now();
+        }
+        let cage = host.cage(app, APP, |config| config.grate_grace_ns = 5_000_000);
+        cage.row.set(39, entry(serves.port, 1));
+        host.start(cage.domain);
+        while started() < 2 {
+            std::thread::yield_now();
+        }
+        if stop_the_grate {
+            stop(serves.domain);
+            assert_eq!(values(cage.user, 1), [ELINDESRCH]);
+        } else {
+            stop(cage.domain);
+            report(cage.user);
+            assert_eq!(seen().ends[&serves.user][0].outcome, LINDSHIM_END_DISCARDED);
+        }
+        end(&[serves, cage]);
+    }
+    host.finish(&[], &[app, module]);
+}
+
+#[test]
+fn an_open_grate_is_stopped_before_it_is_deleted() {
+    let host = grate_host(|_| {});
+    let module = host.load(&grate(GRATE, &[ECHO]));
+    let serves = host.grate(module, GRATE, |_| {});
+    assert_eq!(
+        unsafe { lindshim_domain_delete(serves.domain, std::ptr::null_mut()) },
+        LINDSHIM_ERR_BUSY
+    );
+    assert_eq!(
+        grate_call(entry(serves.port, 1), 0, 0, [1; 6]),
+        (LINDSHIM_OK, 2)
+    );
+    end(&[serves]);
+    host.finish(&[], &[module]);
 }

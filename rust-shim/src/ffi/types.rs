@@ -95,7 +95,7 @@ pub const LINDSHIM_AT_IDLE: u32 = 6;
 /// The result of a call whose grate was stopped, trapped or gave up while it served it.
 pub const LINDSHIM_GRATE_ERR: i32 = -0x1FFF0003;
 /// The result of a call whose grate was gone already.
-pub const LINDSHIM_ELINDESRCH: i32 = 0xE0010002_u32 as i32;
+pub const LINDSHIM_ELINDESRCH: i32 = -0x1FFEFFFE;
 
 /// An imported or exported function.
 pub const LINDSHIM_EXTERN_FUNC: u32 = 0;
