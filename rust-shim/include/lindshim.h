@@ -67,6 +67,9 @@
 // The caller was built for another version of the C ABI.
 #define LINDSHIM_ERR_ABI 13
 
+// Calls into grates are nested too deep, or too little of the native stack is left: ELOOP.
+#define LINDSHIM_ERR_DEPTH 14
+
 // A host call's verdict: the thread goes on in the guest, unless its domain is stopping.
 #define LINDSHIM_CONTINUE 0
 
@@ -94,6 +97,10 @@
 // The host call is made again: the shim cannot wait for these descriptors, so the callback has to.
 #define LINDSHIM_RESUMED_REFUSED 3
 
+// The host call is made again, by a worker of a grate: a caller that it serves is stopping, so the call is to end with
+// EINTR. Told once.
+#define LINDSHIM_RESUMED_INTERRUPTED 4
+
 // The most descriptors that the verdict LINDSHIM_WAIT can wait for.
 #define LINDSHIM_MAX_WAIT 8
 
@@ -112,6 +119,10 @@
 // The thread never entered the guest: its instance could not be made.
 #define LINDSHIM_END_START_FAILED 4
 
+// The worker served a caller that was stopped and did not come to an end within the caller's grace. What it was about in
+// the grate is half done.
+#define LINDSHIM_END_DISCARDED 5
+
 // The thread is not in the guest yet.
 #define LINDSHIM_AT_STARTING 0
 
@@ -126,6 +137,18 @@
 
 // The thread has left the guest for good.
 #define LINDSHIM_AT_ENDED 4
+
+// The thread is inside a grate, or waits for one of its workers.
+#define LINDSHIM_AT_GRATE 5
+
+// The worker has no call to serve.
+#define LINDSHIM_AT_IDLE 6
+
+// The result of a call whose grate was stopped, trapped or gave up while it served it.
+#define LINDSHIM_GRATE_ERR -536805379
+
+// The result of a call whose grate was gone already.
+#define LINDSHIM_ELINDESRCH -536805374
 
 // An imported or exported function.
 #define LINDSHIM_EXTERN_FUNC 0
@@ -175,6 +198,15 @@
 // Selects `lindshim_engine_stats_t` in `lindshim_struct_size`.
 #define LINDSHIM_STRUCT_ENGINE_STATS 10
 
+// Selects `lindshim_grate_config_t` in `lindshim_struct_size`.
+#define LINDSHIM_STRUCT_GRATE_CONFIG 11
+
+// Selects `lindshim_trace_t` in `lindshim_struct_size`.
+#define LINDSHIM_STRUCT_TRACE 12
+
+// Selects `lindshim_caller_t` in `lindshim_struct_size`.
+#define LINDSHIM_STRUCT_CALLER 13
+
 // How many bytes of text an error holds.
 #define LINDSHIM_ERROR_TEXT 4092
 
@@ -212,6 +244,15 @@ typedef struct lindshim_call_t {
   uint32_t resumed;
   // How long to wait, in nanoseconds; negative for ever. Set with `wait_count`.
   int64_t timeout_ns;
+  // Of a call that a worker makes: the user word of the domain whose call it serves. 0 if the host itself called the
+  // grate, or if no worker makes the call.
+  uint64_t caller_user;
+  // The word of the thread whose call it serves, or 0.
+  uint64_t caller_thread_user;
+  // How many workers deep the call is: 0 for one that no worker makes.
+  uint32_t depth;
+  // 1 if a worker of a grate makes the call, else 0.
+  uint32_t worker;
 } lindshim_call_t;
 
 // Carries out a host call; answers a verdict: LINDSHIM_CONTINUE, LINDSHIM_QUIT or LINDSHIM_TRAP. It runs on the guest
@@ -234,6 +275,11 @@ typedef struct lindshim_thread_end_t {
   uint32_t trap;
   // 1 if `lindshim_domain_start` started the thread, else 0.
   uint32_t main;
+  // 1 if it is no thread but a worker of a grate, which served a call of another domain's thread and is of no further
+  // use: then the outcome is LINDSHIM_END_TRAPPED, _QUIT, _START_FAILED or _DISCARDED. Told before its caller goes on.
+  uint32_t worker;
+  // 0.
+  uint32_t reserved;
   // What went wrong, or NULL. Not NUL-terminated; valid during the callback.
   const char *message;
   // The length of `message`.
@@ -255,18 +301,22 @@ typedef struct lindshim_thread_t {
   uint32_t tid;
   // `LINDSHIM_AT_*`.
   uint32_t state;
-  // In a host call: the id of the import.
+  // In a host call: the id of the import. Inside a grate: the number of the call.
   uint32_t import;
   // Why it left: `LINDSHIM_END_*`; meaningful once `left_ns` is set.
   uint32_t outcome;
-  // In an atomic wait: the offset in its linear memory.
+  // In an atomic wait: the offset in its linear memory. Inside a grate: the grate's port.
   uint64_t address;
-  // When the state began, by a clock that ticks every few milliseconds; 0 for guest code.
+  // When the state began, by a clock that ticks every few milliseconds; 0 for guest code and inside a grate.
   uint64_t since_ns;
   // When the thread left the guest for good, or 0.
   uint64_t left_ns;
   // In a report: the thread's own word, if it was stopped with its domain and so has no thread_end; else 0.
   uint64_t thread_user;
+  // 1 if it is a worker of the domain, which is a grate; else 0.
+  uint32_t worker;
+  // 1 if a worker that served the thread was trapped when the grace was over: its grate's state may be torn.
+  uint32_t torn;
   // The innermost guest function when the thread left, NUL-terminated and cut to fit, or empty.
   char function[64];
 } lindshim_thread_t;
@@ -293,6 +343,37 @@ typedef struct lindshim_report_t {
 // lindshim_domain_stop. No lock is held; it may delete the domain. It must not unwind.
 typedef void (*lindshim_quiescent_fn)(const struct lindshim_report_t *report);
 
+// A call that a grate has served. Valid during the callback.
+typedef struct lindshim_trace_t {
+  // The user word of the domain that made the call, or 0 for the host.
+  uint64_t user;
+  // The word of the thread that made it, or 0.
+  uint64_t thread_user;
+  // The id of that thread within its domain, or 0.
+  uint32_t tid;
+  // How many workers deep the call was served: 1 for a call of a program.
+  uint32_t depth;
+  // The grate's user word.
+  uint64_t grate_user;
+  // The call's number.
+  uint64_t call;
+  // Its arguments.
+  uint64_t args[6];
+  // Whose each of them is.
+  uint64_t argcages[6];
+  // What the caller gets.
+  int32_t result;
+  // 0.
+  uint32_t reserved;
+  // When the call began, by CLOCK_MONOTONIC.
+  uint64_t start_ns;
+  // How long it took, the wait for a worker included.
+  uint64_t duration_ns;
+} lindshim_trace_t;
+
+// Is told of each call that a grate has served, on the thread that called and before it goes on. It must not unwind.
+typedef void (*lindshim_trace_fn)(const struct lindshim_trace_t *trace);
+
 // How to make an engine.
 typedef struct lindshim_engine_config_t {
   // `sizeof(lindshim_engine_config_t)`.
@@ -303,7 +384,8 @@ typedef struct lindshim_engine_config_t {
   uint64_t max_threads;
   // The most OS threads that are kept for reuse. 0: 64.
   uint64_t max_idle_threads;
-  // The native stack of each thread, in bytes. 0: 2 MiB.
+  // The native stack of each thread, in bytes. A call into a grate needs `wasm_stack_bytes` and 128 KiB of it to be
+  // left. 0: 4 MiB.
   uint64_t stack_bytes;
   // How much of it WebAssembly may use, in bytes; more is a trap. 0: 1 MiB.
   uint64_t wasm_stack_bytes;
@@ -317,6 +399,12 @@ typedef struct lindshim_engine_config_t {
   lindshim_thread_end_fn thread_end;
   // Is told of each domain's quiescence. Not NULL.
   lindshim_quiescent_fn quiescent;
+  // Is told of each call that a grate has served, or NULL: then they are not timed either.
+  lindshim_trace_fn trace;
+  // How many workers deep a thread may be: calls beyond it answer ELOOP. At most 64. 0: 16.
+  uint32_t max_call_depth;
+  // 0.
+  uint32_t reserved;
 } lindshim_engine_config_t;
 
 // The text of a failure. Owned by the caller; filled in only on failure.
@@ -369,9 +457,9 @@ typedef struct lindshim_module_info_t {
   uint64_t imports;
   // How many exports it has, as it was given.
   uint64_t exports;
-  // 1 if it imports a shared memory, else 0.
+  // 1 if it imports a shared memory, as a module that was loaded as a grate always does; else 0.
   uint32_t has_shared_memory;
-  // 1 if its atomic waits were made interruptible, 0 if it has none.
+  // 1 if its atomic waits were made interruptible or it was loaded as a grate, else 0.
   uint32_t rewritten;
   // The least size of the imported shared memory, in bytes, or 0.
   uint64_t memory_min_bytes;
@@ -411,9 +499,50 @@ typedef struct lindshim_domain_config_t {
   uint64_t user;
   // The most bytes of linear memory, all its memories together. 0: what the module says.
   uint64_t max_memory_bytes;
-  // The most threads at once. 0: the engine's limit.
+  // The most threads at once, workers aside. 0: the engine's limit.
   uint64_t max_threads;
+  // Who interposes on its calls of lind.make-syscall: a word that holds 0 or the address of a row of handlers, and may
+  // change at any time. It and the rows stay mapped for good. NULL: nobody ever does.
+  //
+  // A row is a version (64 bits), 56 bytes of nothing, and two halves of 1024 entries (64 bits each), of which the
+  // version's lowest bit names the one that counts. An entry is 0 if the host serves the call; 1 in its two top bits, a
+  // port in the next 38, and an index in the grate's function table in the last 24; or anything else if the grate is
+  // gone. Entries of the half that counts are written atomically; the other is filled before the version is raised.
+  const uint64_t *handlers;
+  // The domain's number in calls of lind.make-syscall: it makes them in the name of no other.
+  uint64_t cage;
+  // How long a grate that serves one of its threads may go on when the domain stops, in nanoseconds. 0: 100 ms.
+  uint64_t grate_grace_ns;
 } lindshim_domain_config_t;
+
+// How to open a grate.
+typedef struct lindshim_grate_config_t {
+  // `sizeof(lindshim_grate_config_t)`.
+  uint32_t struct_size;
+  // The most calls that are served at once, at most 1024. 0: 16. Of a module that was not built with a shared memory
+  // it is 1, whatever is said here.
+  uint32_t max_workers;
+  // The guest's stack of each worker, in bytes. 0: 64 KiB.
+  uint64_t stack_bytes;
+  // What becomes of callers when all workers serve: 0: they wait; 1: EAGAIN.
+  uint32_t busy;
+  // 0.
+  uint32_t reserved;
+} lindshim_grate_config_t;
+
+// A guest thread that waits for a worker to serve its call.
+typedef struct lindshim_caller_t {
+  // Its domain's user word.
+  uint64_t user;
+  // Its own word, or 0.
+  uint64_t thread_user;
+  // Its id within its domain.
+  uint32_t tid;
+  // 1 if it is itself a worker, which serves the next caller.
+  uint32_t worker;
+} lindshim_caller_t;
+
+
 
 #ifdef __cplusplus
 extern "C" {
@@ -477,6 +606,22 @@ int32_t lindshim_module_load(uint64_t engine,
                              uint64_t len,
                              uint64_t *module,
                              struct lindshim_error_t *err);
+
+// Loads a module that is to be run as a grate; it can be run as an ordinary program as well. A memory that it defines
+// itself is made one that its domain supplies and its instances share; its data segments and its start function are the
+// first instance's alone. Otherwise as lindshim_module_load.
+// LINDSHIM_ERR_EXPORT: it lacks what workers need, which are the exports pass_fptr_to_wt (14 i64 -> i32), __stack_pointer
+// (a mutable global), and if it has thread-local storage __wasm_init_tls, __tls_size and __tls_align; the last four are
+// found by its name section too. The text says which flag to link it with.
+//
+// # Safety
+//
+// `bytes` points to `len` readable bytes; `module` is writable; `err` is NULL or writable.
+int32_t lindshim_module_load_grate(uint64_t engine,
+                                   const uint8_t *bytes,
+                                   uint64_t len,
+                                   uint64_t *module,
+                                   struct lindshim_error_t *err);
 
 // What a module is.
 //
@@ -601,6 +746,60 @@ int32_t lindshim_domain_memory(uint64_t domain,
 // `err` is NULL or writable.
 int32_t lindshim_domain_delete(uint64_t domain,
                                struct lindshim_error_t *err);
+
+// Opens a domain as a grate: from here on calls may come in by its port, which is set on success. Once, before or after
+// lindshim_domain_start; the domain's stop closes it. A port is at most 38 bits, and never given out twice.
+// LINDSHIM_ERR_EXPORT: the module lacks what its workers need; the text says how to link it. LINDSHIM_ERR_CLOSED: the
+// domain is stopping. LINDSHIM_ERR_BUSY: it is a grate already. LINDSHIM_ERR_LIMIT: there are 65536 grates.
+//
+// # Safety
+//
+// `config` points to a valid configuration; `port` is writable; `err` is NULL or writable.
+int32_t lindshim_grate_open(uint64_t domain,
+                            const struct lindshim_grate_config_t *config,
+                            uint64_t *port,
+                            struct lindshim_error_t *err);
+
+// Has the grate that the handler entry names serve a call, on the calling thread: `call` is its number, `cage` in whose
+// name it is made, and `args` six arguments, each followed by the cage that it belongs to. From within a host call it is a
+// nested call of that guest thread, and is interrupted with it; from anywhere else it is a call of the host itself. It
+// blocks until the grate has answered.
+// LINDSHIM_OK: the result is what the caller is to get, LINDSHIM_GRATE_ERR if the grate died while it served. -EINTR if the
+// guest thread whose call this is nested in is being stopped. LINDSHIM_ERR_CLOSED: the entry names no grate that is there.
+// LINDSHIM_ERR_LIMIT: the grate has no worker for it and does not let callers wait, or its memory cannot grow.
+// LINDSHIM_ERR_DEPTH: calls are nested too deep, or too little of the calling thread's stack is left.
+//
+// # Safety
+//
+// `args` points to 12 readable words; `result` is writable; `err` is NULL or writable.
+int32_t lindshim_grate_call(uint64_t entry,
+                            uint64_t cage,
+                            uint64_t call,
+                            const uint64_t *args,
+                            int32_t *result,
+                            struct lindshim_error_t *err);
+
+// Whom the calling thread serves, if it is a worker within a host call: fills in up to `capacity` entries, the innermost
+// caller first, and says in `*count` how many there are. 0 for a call of the host, and for a caller in no host call.
+//
+// # Safety
+//
+// `out` points to `capacity` writable entries; `count` is writable; `err` is NULL or writable.
+int32_t lindshim_callers(struct lindshim_caller_t *out,
+                         uint64_t capacity,
+                         uint64_t *count,
+                         struct lindshim_error_t *err);
+
+// A descriptor for host calls of workers that block in the callback itself: it becomes readable when a domain that the
+// calling thread's call serves begins to stop, and the call is to end with EINTR then. Who ends it so reads the
+// descriptor, once (8 bytes): later calls of the same worker may block again, until the grace is over and the descriptor
+// readable for good. It belongs to the shim and to the thread. LINDSHIM_ERR_INVALID if the caller is in no host call.
+//
+// # Safety
+//
+// `fd` is writable; `err` is NULL or writable.
+int32_t lindshim_interrupt_fd(int32_t *fd,
+                              struct lindshim_error_t *err);
 
 #ifdef __cplusplus
 }  // extern "C"

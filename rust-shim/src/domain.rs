@@ -24,8 +24,6 @@ const TID_END: u32 = 1 << 29;
 /// How long a grate may go on that serves a thread of a domain that stops, if the domain says nothing: in nanoseconds.
 const GRACE_NS: u64 = 100_000_000;
 
-/// The export that initializes the memory of a module that was loaded as a grate.
-pub const INIT: &str = "lindshim:init";
 /// Values of `Domain::initialized`: nobody has begun, somebody is about it, done.
 const INIT_NOT: u32 = 0;
 const INIT_NOW: u32 = 1;
@@ -381,7 +379,8 @@ impl Domain {
         instance: &Instance,
         slot: Option<&Slot>,
     ) -> wasmtime::Result<bool> {
-        let Some(init) = instance.get_func(&mut *store, INIT) else {
+        let init = self.module.init();
+        let Some(init) = init.and_then(|init| instance.get_func(&mut *store, init)) else {
             return Ok(true);
         };
         loop {
@@ -682,7 +681,10 @@ impl Domain {
     pub fn retire(&self) -> Result<()> {
         if !self.gate.is_drained() {
             // Never started, or not stopped. Closing the gate of a domain with nobody inside is all that is left to do.
-            if self.started.load(Ordering::SeqCst) || self.gate.inside() > 0 {
+            if self.started.load(Ordering::SeqCst)
+                || self.gate.inside() > 0
+                || lock(&self.port).is_some()
+            {
                 return Err(Error::new(
                     Status::Busy,
                     "the domain is not quiescent: stop it and wait for its report",
@@ -691,7 +693,6 @@ impl Domain {
             if !(self.gate.close() && self.gate.leave()) {
                 return Err(Error::new(Status::Busy, "the domain is being stopped"));
             }
-            self.close_grate();
         } else if self.stop_ns.load(Ordering::SeqCst) != 0 && !self.reported.load(Ordering::SeqCst)
         {
             // Whoever left last is on its way to say so, and the host must not lose the word that names the domain.

@@ -262,7 +262,7 @@ impl Frame {
         unsafe { self.outer.as_ref() }
     }
 
-    /// The frame, and those before it.
+    /// This frame and those before.
     pub fn chain(&self) -> impl Iterator<Item = &Frame> {
         std::iter::successors(Some(self), |frame| frame.outer())
     }

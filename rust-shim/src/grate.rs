@@ -32,7 +32,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use wasmtime::ValRaw;
 
 /// The most workers that a grate may have.
-pub const MAX_WORKERS: u32 = 1024;
+pub(crate) const MAX_WORKERS: u32 = 1024;
 /// How many workers a grate has at the most that says nothing.
 const WORKERS: u32 = 16;
 /// The guest's stack of each, in bytes, if the grate says nothing.
@@ -40,9 +40,9 @@ const STACK_BYTES: u64 = 64 << 10;
 /// The most bytes of stack that it may ask for.
 const MAX_STACK_BYTES: u64 = 1 << 30;
 /// What a worker needs of the native stack beside what its guest code may use: the host's part of its host calls.
-pub const HOST_STACK_BYTES: usize = 128 << 10;
+pub(crate) const HOST_STACK_BYTES: usize = 128 << 10;
 /// How many values `pass_fptr_to_wt` takes.
-pub const PARAMS: usize = 14;
+pub(crate) const PARAMS: usize = 14;
 
 /// From here on a wake-up hands over the worker in this place.
 const HANDED: usize = 2;
@@ -105,6 +105,8 @@ pub struct Grate {
     unmade_count: AtomicU32,
     /// How many workers there are.
     made: AtomicU32,
+    /// How many places there will be no worker for, because the memory cannot grow.
+    lost: AtomicU32,
 }
 
 // SAFETY: `places` is shared by the bits of `idle`; the domain outlives the grate.
@@ -218,6 +220,7 @@ impl Grate {
             }),
             unmade_count: AtomicU32::new(max),
             made: AtomicU32::new(0),
+            lost: AtomicU32::new(0),
         }))
     }
 
@@ -365,11 +368,14 @@ impl Grate {
     #[cold]
     fn acquire_slowly(&self, os: &'static OsThread, caller: Option<&Frame>) -> Acquired {
         loop {
-            if let Some(made) = self.make(os) {
+            if let Some(made) = self.make(os, caller) {
                 return made;
             }
             if self.busy {
                 return Acquired::No(Served::Again);
+            }
+            if caller.is_some_and(|caller| self.is_held_by(caller)) {
+                return Acquired::No(Served::Deep); // it would wait for itself
             }
             match self.wait(os, caller) {
                 Waited::Handed(place) => return self.take(place),
@@ -383,8 +389,17 @@ impl Grate {
         }
     }
 
+    /// Whether the caller's thread is itself inside all the workers that there will be.
+    fn is_held_by(&self, caller: &Frame) -> bool {
+        let its = caller
+            .chain()
+            .filter(|frame| std::ptr::eq(frame.domain(), self.domain) && frame.slot().worker);
+        let workers = self.places.len() - self.lost.load(Ordering::SeqCst) as usize;
+        its.count() >= workers
+    }
+
     /// Makes one more worker. `None`: there are as many as there can be.
-    fn make(&self, os: &'static OsThread) -> Option<Acquired> {
+    fn make(&self, os: &'static OsThread, caller: Option<&Frame>) -> Option<Acquired> {
         if self.unmade_count.load(Ordering::SeqCst) == 0 {
             return None;
         }
@@ -400,14 +415,17 @@ impl Grate {
             Arc::from_raw(self.domain)
         };
         // The domain is held on to until this is over, whatever becomes of it meanwhile.
-        let (made, stack) = Worker::make(&domain, self, os, stack);
+        let (made, stack) = Worker::make(&domain, self, os, caller, stack);
         match made {
             Made::Worker(worker) => {
                 self.made.fetch_add(1, Ordering::SeqCst);
                 Some(Acquired::Worker(place, worker))
             }
             // The memory cannot grow. From here on there is a place less: callers wait for the workers there are.
-            Made::No(Served::Again) if self.made.load(Ordering::SeqCst) > 0 => None,
+            Made::No(Served::Again) if self.made.load(Ordering::SeqCst) > 0 => {
+                self.lost.fetch_add(1, Ordering::SeqCst);
+                None
+            }
             // The grate may be gone already.
             Made::Departed => Some(Acquired::Departed),
             Made::No(served) => {

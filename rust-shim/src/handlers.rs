@@ -8,7 +8,7 @@
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 /// How many calls a row has entries for. Calls with higher numbers have no handler.
-pub const CALLS: u64 = 1024;
+pub(crate) const CALLS: u64 = 1024;
 
 /// Where the halves begin: on the row's second cache line.
 const HALVES: usize = 64 / size_of::<AtomicU64>();

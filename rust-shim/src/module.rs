@@ -4,8 +4,10 @@ use crate::engine::Engine;
 use crate::error::{Error, Result, Status};
 use crate::ffi::types::*;
 use crate::hostcall::{self, OWN_MODULE};
-use crate::rewrite::{self, GUEST_FEATURES, Plan};
+use crate::rewrite::{self, GUEST_FEATURES, GratePlan, Plan};
 use crate::thread::{Context, THREAD_START};
+use crate::worker::Shape;
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use wasmtime::{ExternType, FuncType, InstancePre, Linker, MemoryType, MemoryTypeBuilder};
@@ -26,8 +28,8 @@ pub struct Module {
     pub plan: Option<Plan>,
     /// Every import but the memory.
     linker: Linker<Context>,
-    /// Whether, as a grate, it can only serve one call at a time: it was built for one thread.
-    pub single: bool,
+    /// What it was rewritten to as a grate, if it was loaded as one.
+    pub grate: Option<GratePlan>,
     /// Ready to instantiate, if no memory is to be supplied.
     pre: Option<InstancePre<Context>>,
 }
@@ -39,6 +41,9 @@ impl std::fmt::Debug for Module {
             .finish_non_exhaustive()
     }
 }
+
+/// The name that linkers give to the table that function pointers are indices of.
+const FUNCTION_TABLE: &str = "__indirect_function_table";
 
 /// A shared memory that each domain supplies.
 #[derive(Clone, Debug)]
@@ -67,26 +72,50 @@ pub struct External {
 impl Module {
     /// Compiles `bytes`, binary or text, or takes the result from the cache. It may take seconds.
     pub fn load(engine: &Arc<Engine>, bytes: &[u8]) -> Result<Arc<Self>> {
+        Self::load_as(engine, bytes, false)
+    }
+
+    /// The same for a module that is to be a grate: it is rewritten so that its instances can share the memory.
+    pub fn load_grate(engine: &Arc<Engine>, bytes: &[u8]) -> Result<Arc<Self>> {
+        let module = Self::load_as(engine, bytes, true)?;
+        Shape::of(&module)?;
+        Ok(module)
+    }
+
+    fn load_as(engine: &Arc<Engine>, bytes: &[u8], as_grate: bool) -> Result<Arc<Self>> {
         engine.seal();
         if bytes.is_empty() {
             return Err(Error::new(Status::Module, "no valid module: it is empty"));
         }
         let binary = wat::parse_bytes(bytes)
             .map_err(|err| Error::new(Status::Module, format!("no valid module text: {err}")))?;
-        let rewritten = rewrite::rewrite(&binary, GUEST_FEATURES)
-            .map_err(|err| Error::new(Status::Module, format!("no valid module: {err}")))?;
-        let compiled = wasmtime::Module::new(&engine.wasmtime, &rewritten.bytes)
+        let invalid = |err| Error::new(Status::Module, format!("no valid module: {err}"));
+        let (bytes, plan, grate) = if as_grate {
+            let it = rewrite::grate(&binary, GUEST_FEATURES).map_err(invalid)?;
+            (Cow::Owned(it.bytes), Some(it.plan), Some(it.grate))
+        } else {
+            let it = rewrite::rewrite(&binary, GUEST_FEATURES).map_err(invalid)?;
+            (it.bytes, it.plan, None)
+        };
+        let compiled = wasmtime::Module::new(&engine.wasmtime, &bytes)
             .map_err(|err| Error::wasmtime(Status::Module, "the module does not compile", &err))?;
-        let plan = rewritten.plan;
 
         let mut linker = Linker::new(&engine.wasmtime);
         let mut problems = Vec::new();
         let (mut memory, mut imports) = (None, Vec::new());
         for import in compiled.imports() {
+            let ty = import.ty();
             if import.module() == OWN_MODULE {
+                // What the rewrite has put there: waits, see below, and a grate's own memory.
+                if let ExternType::Memory(ty) = ty {
+                    memory = Some(MemoryImport {
+                        module: import.module().into(),
+                        name: import.name().into(),
+                        ty,
+                    });
+                }
                 continue;
             }
-            let ty = import.ty();
             imports.push(External::new(Some(import.module()), import.name(), &ty));
             let name = format!("{}.{}", import.module(), import.name());
             match ty {
@@ -151,7 +180,7 @@ impl Module {
             exports,
             plan,
             linker,
-            single: false,
+            grate,
             pre,
         });
         module.check_thread_start()?;
@@ -176,6 +205,24 @@ impl Module {
                     type_text(&other)
                 ),
             )),
+        }
+    }
+
+    /// The export that initializes the memory, once for all instances, if instantiation does not.
+    pub fn init(&self) -> Option<&str> {
+        self.grate.as_ref().map(|grate| grate.init.as_str())
+    }
+
+    /// Whether, as a grate, it can serve one call at a time only: it was built for one thread.
+    pub fn is_single(&self) -> bool {
+        self.grate.as_ref().is_some_and(|grate| !grate.was_shared)
+    }
+
+    /// The export that function pointers are indices of, if there is one.
+    pub fn function_table(&self) -> Option<&str> {
+        match &self.grate {
+            Some(grate) => grate.function_table.as_deref(),
+            None => Some(FUNCTION_TABLE),
         }
     }
 

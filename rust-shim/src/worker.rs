@@ -21,7 +21,6 @@ const ENTRY: &str = "pass_fptr_to_wt";
 /// The exported global that holds the guest's stack pointer.
 const STACK_POINTER: &str = "__stack_pointer";
 const TLS: [&str; 3] = ["__wasm_init_tls", "__tls_size", "__tls_align"];
-const TABLE: &str = "__indirect_function_table";
 
 /// How the guest's stack is aligned.
 const STACK_ALIGN: u64 = 16;
@@ -56,10 +55,15 @@ impl Shape {
     pub fn of(module: &Module) -> Result<Self> {
         let export = |name: &str| module.compiled.get_export(name);
         let Some(memory) = &module.memory else {
-            return Err(Error::new(
-                Status::Export,
-                "no grate: the module has a memory of its own, which workers cannot share; load it as a grate",
-            ));
+            let text = match module.grate {
+                None => {
+                    "no grate: the module has a memory of its own, which workers cannot share; load it as a grate"
+                }
+                Some(_) => {
+                    "no grate: the module has no memory, and so nowhere for its workers' stacks"
+                }
+            };
+            return Err(Error::new(Status::Export, text));
         };
         let entry = format!("a function of {PARAMS} i64 with an i32 as its result");
         match export(ENTRY) {
@@ -122,7 +126,7 @@ impl Shape {
         Ok(Shape {
             tls,
             memory64,
-            single: module.single,
+            single: module.is_single(),
         })
     }
 
@@ -177,6 +181,7 @@ impl Worker {
         domain: &Arc<Domain>,
         grate: &Grate,
         os: &'static OsThread,
+        caller: Option<&Frame>,
         mut stack: Option<u64>,
     ) -> (Made, Option<u64>) {
         let (Some(slot), Some(pre)) = (domain.new_worker(), domain.instance_pre()) else {
@@ -184,7 +189,10 @@ impl Worker {
         };
         slot.set_os(os);
         let mut store = Context::store(domain, &slot);
-        store.data_mut().begin(os, std::ptr::null(), 0);
+        // What it runs from here on is on behalf of the caller already, and is trapped with it.
+        let outer = caller.map_or(std::ptr::null(), std::ptr::from_ref);
+        let depth = caller.map_or(0, Frame::depth) + 1;
+        store.data_mut().begin(os, outer, depth);
         // The order at a thread's entry: see `thread`.
         store.set_epoch_deadline(1);
         fence(Ordering::SeqCst);
@@ -304,39 +312,43 @@ fn prepare(
             _ => 0,
         })
     };
-    let stack_bytes = grate.stack_bytes.next_multiple_of(STACK_ALIGN);
     let (tls_bytes, tls_align) = if shape.tls {
-        (number(store, TLS[1])?, number(store, TLS[2])?.max(1))
+        (
+            number(store, TLS[1])?,
+            number(store, TLS[2])?.max(STACK_ALIGN),
+        )
     } else {
-        (0, 1)
+        (0, STACK_ALIGN)
     };
     let memory = domain.shared_memory.as_ref().ok_or_else(missing)?;
+    let page = memory.page_size();
     // The linker's numbers are the guest's: they may be anything.
-    let Some(bytes) = stack_bytes
-        .checked_add(tls_bytes)
-        .and_then(|bytes| bytes.checked_add(tls_align))
-    else {
+    let slack = if shape.tls { tls_align } else { 0 };
+    let bytes = grate.stack_bytes.checked_add(tls_bytes);
+    let Some(bytes) = bytes.and_then(|bytes| bytes.checked_add(slack)) else {
         return Ok(None);
     };
+    let pages = bytes.div_ceil(page);
     let low = match *stack {
         Some(low) => low,
         None => {
-            let pages = bytes.div_ceil(memory.page_size());
             let Ok(before) = memory.grow(pages) else {
                 return Ok(None);
             };
-            *stack.insert(before * memory.page_size())
+            *stack.insert(before * page)
         }
     };
-    let top = low + stack_bytes;
+    // Thread-local storage lies above the stack, which grows away from it and has what is left of the pages.
+    let at = low + pages * page - tls_bytes;
+    let at = at - at % tls_align;
+    let top = at - at % STACK_ALIGN;
     global(store, STACK_POINTER)?.set(&mut *store, shape.address(top))?;
     if shape.tls {
-        // Above the stack, which grows away from it.
-        let at = top.next_multiple_of(tls_align);
         let init = instance.get_func(&mut *store, TLS[0]).ok_or_else(missing)?;
         init.call(&mut *store, &[shape.address(at)], &mut [])?;
     }
     let entry = instance.get_func(&mut *store, ENTRY).ok_or_else(missing)?;
-    let table = instance.get_table(&mut *store, TABLE);
+    let table = domain.module().function_table();
+    let table = table.and_then(|name| instance.get_table(&mut *store, name));
     Ok(Some((entry, table)))
 }

@@ -683,7 +683,10 @@ fn bad_functions_and_entries_are_errors() {
     host.finish(&[], &[app, module]);
 }
 
-static TRACES: Mutex<Vec<(u64, u64, u64, u32, u32, i32, [u64; 6])>> = Mutex::new(Vec::new());
+/// Caller, grate, call, the caller's thread, depth, result and arguments.
+type Traced = (u64, u64, u64, u32, u32, i32, [u64; 6]);
+
+static TRACES: Mutex<Vec<Traced>> = Mutex::new(Vec::new());
 
 unsafe extern "C" fn trace(trace: *const Trace) {
     let trace = unsafe { &*trace };
@@ -782,4 +785,453 @@ fn seen_tid(cage: &Cage) -> u32 {
     let worker = unsafe { threads[0].assume_init() };
     assert_eq!((worker.state, worker.worker), (LINDSHIM_AT_IDLE, 1));
     worker.tid
+}
+
+/// A grate as a linker makes it for one thread: a memory of its own, data, and a start function.
+fn plain_grate(functions: &[&str]) -> String {
+    grate_with(
+        GRATE,
+        functions,
+        "",
+        r#"(memory (export "memory") 2)
+           (data (i32.const 1024) "\2a\00\00\00")
+           (func $begin (i32.store (i32.const 1028) (i32.add (i32.load (i32.const 1028)) (i32.const 1))))
+           (start $begin)"#,
+    )
+}
+
+#[test]
+fn data_and_start_functions_are_the_first_instances_alone() {
+    let host = grate_host(|_| {});
+    // Adds to what the data segment says, and tells how often the start function ran.
+    let body = "(i32.store (i32.const 1024) (i32.add (i32.load (i32.const 1024)) (i32.wrap_i64 (local.get $a0))))
+         (i32.add (i32.mul (i32.load (i32.const 1028)) (i32.const 1000)) (i32.load (i32.const 1024)))";
+    let wat = plain_grate(&[body]);
+    let module = host
+        .try_load_with(lindshim_module_load_grate, wat.as_bytes())
+        .unwrap();
+    for start_first in [true, false] {
+        let serves = host.grate(module, GRATE, |_| {});
+        if start_first {
+            host.start(serves.domain);
+            // Its main thread waits in the host when the memory is as it is to be.
+            loop {
+                let mut thread = std::mem::MaybeUninit::<Thread>::uninit();
+                let (mut n, null) = (0, std::ptr::null_mut());
+                let status = unsafe {
+                    lindshim_domain_threads(
+                        serves.domain,
+                        thread.as_mut_ptr().cast(),
+                        1,
+                        &mut n,
+                        null,
+                    )
+                };
+                assert_eq!((status, n), (LINDSHIM_OK, 1));
+                if unsafe { thread.assume_init() }.state == LINDSHIM_AT_HOST_CALL {
+                    break;
+                }
+                std::thread::yield_now();
+            }
+        }
+        for expected in [1043, 1044, 1045] {
+            let call = grate_call(entry(serves.port, 1), 0, 0, [1, 0, 0, 0, 0, 0]);
+            assert_eq!(call, (LINDSHIM_OK, expected));
+        }
+        if !start_first {
+            host.start(serves.domain);
+            let call = grate_call(entry(serves.port, 1), 0, 0, [1, 0, 0, 0, 0, 0]);
+            assert_eq!(
+                call,
+                (LINDSHIM_OK, 1046),
+                "the program's start does not begin anew"
+            );
+        }
+        end(&[serves]);
+    }
+    host.finish(&[], &[module]);
+}
+
+#[test]
+fn a_grate_that_was_built_for_one_thread_serves_one_call_at_a_time() {
+    let host = grate_host(|_| {});
+    // No atomics in there: two at once would lose counts.
+    let body = "(local $i i32)
+         (loop $l
+           (i32.store (i32.const 2048) (i32.add (i32.load (i32.const 2048)) (i32.const 1)))
+           (local.set $i (i32.add (local.get $i) (i32.const 1)))
+           (br_if $l (i32.lt_u (local.get $i) (i32.const 20000))))
+         (i32.load (i32.const 2048))";
+    let wat = plain_grate(&[body]);
+    let module = host
+        .try_load_with(lindshim_module_load_grate, wat.as_bytes())
+        .unwrap();
+    let app = host.load(&crowd(8));
+    let serves = host.grate(module, GRATE, |config| config.max_workers = 64);
+    let cage = host.cage(app, APP, |_| {});
+    cage.row.set(39, entry(serves.port, 1));
+    host.start(cage.domain);
+    let mut counts = values(cage.user, 8);
+    counts.sort_unstable();
+    assert_eq!(counts, (1..=8).map(|i| i * 20000).collect::<Vec<_>>());
+    end(&[cage, serves]);
+    host.finish(&[], &[app, module]);
+}
+
+#[test]
+fn a_module_is_loaded_as_a_grate_or_told_what_it_lacks() {
+    let host = grate_host(|_| {});
+    let try_load = |wat: &str| host.try_load_with(lindshim_module_load_grate, wat.as_bytes());
+    for (wat, status, words) in [
+        ("", LINDSHIM_ERR_MODULE, "empty"),
+        ("(module (func (result i32)))", LINDSHIM_ERR_MODULE, ""),
+        ("(module)", LINDSHIM_ERR_EXPORT, "no memory"),
+        (
+            "(module (memory 1))",
+            LINDSHIM_ERR_EXPORT,
+            "--export=pass_fptr_to_wt",
+        ),
+        (
+            r#"(module (memory 1) (func (export "pass_fptr_to_wt")))"#,
+            LINDSHIM_ERR_EXPORT,
+            "a function of 14 i64",
+        ),
+        (
+            r#"(module (import "host" "nope" (func)) (memory 1))"#,
+            LINDSHIM_ERR_IMPORT,
+            "host.nope",
+        ),
+    ] {
+        let (got, text) = try_load(wat).unwrap_err();
+        assert_eq!(got, status, "{wat}: {text}");
+        assert!(text.contains(words), "{wat}: {text}");
+    }
+    // What the linker named but did not export is found by its name.
+    let hidden = plain_grate(&[ECHO])
+        .replace(r#" (export "__stack_pointer")"#, "")
+        .replace("$sp", "$__stack_pointer");
+    let module = try_load(&hidden).unwrap();
+    let serves = host.grate(module, GRATE, |_| {});
+    assert_eq!(
+        grate_call(entry(serves.port, 1), 0, 0, [1; 6]),
+        (LINDSHIM_OK, 2)
+    );
+    // A limit on memory holds for the stacks of workers as well: two pages and no more.
+    let limited = host.cage(module, GRATE, |config| config.max_memory_bytes = 2 * 65536);
+    let port = host.try_open(limited.domain, |_| {}).unwrap();
+    assert_eq!(
+        grate_call(entry(port, 1), 0, 0, [1; 6]).0,
+        LINDSHIM_ERR_LIMIT
+    );
+    end(&[serves, limited]);
+    host.finish(&[], &[module]);
+}
+
+#[test]
+fn a_memory_that_is_full_bounds_the_workers() {
+    let host = grate_host(|_| {});
+    let (_, body) = &stuck()[2];
+    let module = host.load(&grate(GRATE, &[body, ECHO]));
+    let app = host.load(&crowd(4));
+    // Room for two stacks of a page each: the other callers wait.
+    let mut serves = host.cage(module, GRATE, |config| config.max_memory_bytes = 4 * 65536);
+    serves.port = host.try_open(serves.domain, |_| {}).unwrap();
+    let cage = host.cage(app, APP, |config| config.grate_grace_ns = 1_000_000);
+    cage.row.set(39, entry(serves.port, 1));
+    host.start(cage.domain);
+    marks(serves.user, 2);
+    stop(cage.domain);
+    report(cage.user);
+    assert_eq!(seen().marks[&serves.user], 2);
+    // The stacks of those that were discarded are there for others.
+    for _ in 0..5 {
+        let call = grate_call(entry(serves.port, 2), 0, 0, [1; 6]);
+        assert_eq!(call, (LINDSHIM_OK, 2));
+    }
+    end(&[serves, cage]);
+    host.finish(&[], &[app, module]);
+}
+
+/// Small numbers that look random.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, n: u64) -> u64 {
+        self.0 = self
+            .0
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
+        (self.0 >> 33) % n
+    }
+}
+
+/// Eight threads of four programs call through three grates, which call each other and do all that can go wrong, while
+/// programs and grates are stopped at random. LINDSHIM_HAMMER_SECONDS says for how long.
+#[test]
+fn hammer() {
+    let host = grate_host(|config| config.max_call_depth = 8);
+    let functions = [
+        "(i32.const 5)".to_owned(),
+        "(call $call (i32.const 39))".into(),
+        "(call $call (i32.const 40))".into(),
+        "(drop (memory.atomic.wait32 (i32.const 64) (i32.const 0) (i64.const 20000))) (i32.const 5)".into(),
+        format!("(drop (call $sys (i32.const {WAIT}) (i64.const 1) (i64.const 0) (i64.const 0))) (i32.const 5)"),
+        format!("(drop (call $sys (i32.const {BLOCK}) (i64.const 1) (i64.const 0) (i64.const 0))) (i32.const 5)"),
+        "(call $spin) (i32.const 5)".into(),
+        "(loop $l (drop (memory.atomic.wait32 (i32.const 64) (i32.const 0) (i64.const -1))) (br $l)) (i32.const 5)".into(),
+        format!("(call $do (i32.const {QUIT})) (i32.const 5)"),
+        format!("(call $do (i32.const {STOP_SELF})) (i32.const 5)"),
+        "unreachable".into(),
+    ];
+    // What is rare ends something, or holds its caller until that is stopped.
+    let weights = [30, 20, 10, 10, 2, 2, 1, 1, 2, 1, 1];
+    let deck: Vec<u64> = (1..)
+        .zip(weights)
+        .flat_map(|(function, n)| vec![function; n])
+        .collect();
+    let functions: Vec<&str> = functions.iter().map(String::as_str).collect();
+    let body = format!(
+        "(local $n i32) (local $r i32)
+         (loop $l
+           (local.set $n (i32.add (i32.mul (local.get $n) (i32.const 1103515245)) (i32.const 12345)))
+           (local.set $r (call $call (i32.add (i32.const 40)
+             (i32.rem_u (i32.shr_u (local.get $n) (i32.const 8)) (i32.const {})))))
+           ;; Natively these calls answer 1000 and more.
+           (if (i32.gt_s (local.get $r) (i32.const 500)) (then (call $report (local.get $r)) unreachable))
+           (drop (i32.atomic.rmw.add (i32.const 256) (i32.const 1)))
+           (br $l))",
+        deck.len()
+    );
+    let main = "(if (i32.eqz (call $spawn (i32.const 0))) (then unreachable)) (call $loop)";
+    let program = program(APP, "(call $loop)", main).replacen(
+        "(func (export \"_start\")",
+        &format!("(func $loop {body})\n(func (export \"_start\")"),
+        1,
+    );
+    let app = host.load(&program);
+    let module = host.load(&grate(GRATE, &functions));
+    let mut dice = Dice(42);
+    let seconds = std::env::var("LINDSHIM_HAMMER_SECONDS");
+    let seconds = seconds.map_or(3, |seconds| seconds.parse().unwrap());
+
+    let new_grate = || {
+        let mut cage = host.cage(module, GRATE, |config| config.grate_grace_ns = 2_000_000);
+        cage.port = host
+            .try_open(cage.domain, |config| config.max_workers = 4)
+            .unwrap();
+        host.start(cage.domain);
+        cage
+    };
+    let fill = |cage: &Cage, grates: &[Cage], dice: &mut Dice| {
+        for call in 39..41 + deck.len() {
+            let function = deck[call.saturating_sub(40) % deck.len()];
+            let port = grates[dice.roll(grates.len() as u64) as usize].port;
+            let one = if dice.roll(50) == 0 {
+                GONE
+            } else {
+                entry(port, function)
+            };
+            cage.row.set(call, one);
+        }
+    };
+    let mut grates: Vec<_> = (0..3).map(|_| new_grate()).collect();
+    for cage in &grates.clone() {
+        fill(cage, &grates, &mut dice);
+    }
+    let new_program = |grates: &[Cage], dice: &mut Dice| {
+        let cage = host.cage(app, APP, |config| config.grate_grace_ns = 2_000_000);
+        fill(&cage, grates, dice);
+        host.start(cage.domain);
+        cage
+    };
+    let mut programs: Vec<_> = (0..4).map(|_| new_program(&grates, &mut dice)).collect();
+    let (mut rounds, mut calls) = (0_u64, 0_u64);
+    let mut finish = |cage: &Cage| {
+        stop(cage.domain);
+        report(cage.user);
+        let (mut memory, mut bytes, null) = (std::ptr::null_mut(), 0, std::ptr::null_mut());
+        unsafe {
+            assert_eq!(
+                lindshim_domain_memory(cage.domain, &mut memory, &mut bytes, null),
+                LINDSHIM_OK
+            );
+            calls += u64::from(memory.add(256).cast::<u32>().read_volatile());
+            assert_eq!(lindshim_domain_delete(cage.domain, null), LINDSHIM_OK);
+        }
+        let mut guard = seen();
+        let seen = &mut *guard;
+        assert_eq!(
+            seen.values.remove(&cage.user),
+            None,
+            "a guarded call was served natively"
+        );
+        for map in [&mut seen.domains, &mut seen.marks, &mut seen.totals] {
+            map.remove(&cage.user);
+        }
+        seen.reports.remove(&cage.user);
+        seen.ends.remove(&cage.user);
+    };
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_secs(seconds) {
+        rounds += 1;
+        for _ in 0..dice.roll(40_000) {
+            std::hint::spin_loop();
+        }
+        if dice.roll(3) == 0 {
+            let k = dice.roll(grates.len() as u64) as usize;
+            let old = grates[k];
+            if dice.roll(2) == 0 {
+                // The new one is there before the old one goes.
+                grates[k] = new_grate();
+                finish(&old);
+            } else {
+                finish(&old);
+                grates[k] = new_grate();
+            }
+            let all: Vec<_> = grates.iter().chain(&programs).copied().collect();
+            for cage in &all {
+                fill(cage, &grates, &mut dice);
+            }
+        } else {
+            let k = dice.roll(programs.len() as u64) as usize;
+            let old = programs[k];
+            programs[k] = new_program(&grates, &mut dice);
+            finish(&old);
+        }
+    }
+    let mut last: Vec<_> = grates.into_iter().chain(programs).collect();
+    while !last.is_empty() {
+        let cage = last.swap_remove(dice.roll(last.len() as u64) as usize);
+        finish(&cage);
+    }
+    println!("{rounds} stops, {calls} calls came back");
+    assert!(rounds > 10 && calls > 1000, "{rounds} stops, {calls} calls");
+    let mut stats = EngineStats {
+        threads_running: 0,
+        threads_idle: 0,
+        domains: 0,
+        modules: 0,
+    };
+    let begin = Instant::now();
+    loop {
+        let null = std::ptr::null_mut();
+        assert_eq!(
+            unsafe { lindshim_engine_stats(host.engine, &mut stats, null) },
+            LINDSHIM_OK
+        );
+        assert_eq!(stats.domains, 0);
+        // Threads that counted themselves out may still be on their way to the pool.
+        if stats.threads_running == 0 {
+            break;
+        }
+        assert!(begin.elapsed() < Duration::from_secs(30), "{stats:?}");
+        std::thread::yield_now();
+    }
+    host.finish(&[], &[app, module]);
+}
+
+#[test]
+fn each_worker_has_thread_local_storage_of_its_own() {
+    let host = grate_host(|_| {});
+    // The handler counts in its thread's storage, which the image says begins with 7, at an address that has to be aligned.
+    let tls = r#"(global $base (mut i32) (i32.const 0))
+        (global (export "__tls_size") i32 (i32.const 24))
+        (global (export "__tls_align") i32 (i32.const 256))
+        (func (export "__wasm_init_tls") (param i32)
+          (if (i32.rem_u (local.get 0) (i32.const 256)) (then unreachable))
+          (if (i32.gt_u (global.get $sp) (local.get 0)) (then unreachable))
+          (global.set $base (local.get 0))
+          (i32.store offset=20 (local.get 0) (i32.const 7)))"#;
+    let count = "(i32.store offset=20 (global.get $base) (i32.add (i32.load offset=20 (global.get $base)) (i32.const 1)))";
+    let body = format!(
+        "{count} (drop (call $sys (i32.const {WAIT}) (local.get $a0) (i64.const 0) (i64.const 0)))
+         (i32.load offset=20 (global.get $base))"
+    );
+    let quick = format!("{count} (i32.load offset=20 (global.get $base))");
+    let shared = r#"(memory (export "memory") (import "env" "memory") 2 200 shared)"#;
+    let module = host.load(&grate_with(GRATE, &[&body, &quick], shared, tls));
+    let app = host.load(&crowd(1));
+    let serves = host.grate(module, GRATE, |_| {});
+    let cage = host.cage(app, APP, |config| config.grate_grace_ns = 1_000_000_000);
+    cage.row.set(39, entry(serves.port, 1));
+    host.start(cage.domain);
+    marks(serves.user, 1);
+    // One worker sits in its call; the other is made for this and used again.
+    for expected in [8, 9, 10] {
+        let call = grate_call(entry(serves.port, 2), 0, 0, [0; 6]);
+        assert_eq!(call, (LINDSHIM_OK, expected));
+    }
+    end(&[cage, serves]);
+    host.finish(&[], &[app, module]);
+}
+
+#[test]
+fn a_thread_never_waits_for_a_worker_that_it_is_inside_itself() {
+    let host = grate_host(|_| {});
+    let module = host.load(&grate(GRATE, &["(call $call (i32.const 39))"]));
+    let app = host.load(&asks(1));
+    let serves = host.grate(module, GRATE, |config| config.max_workers = 2);
+    serves.row.set(39, entry(serves.port, 1));
+    let cage = host.cage(app, APP, |_| {});
+    cage.row.set(39, entry(serves.port, 1));
+    host.start(cage.domain);
+    assert_eq!(values(cage.user, 1), [-i64::from(libc::ELOOP)]);
+    end(&[cage, serves]);
+    host.finish(&[], &[app, module]);
+}
+
+#[test]
+fn a_worker_that_never_gets_ready_holds_nobody_for_ever() {
+    let host = grate_host(|_| {});
+    // A start function of each instance's, since the module is not loaded as a grate: the second never comes to an end.
+    let start = "(func $begin (if (i32.atomic.rmw.add (i32.const 512) (i32.const 1)) (then (call $spin)))) (start $begin)";
+    let shared = r#"(memory (export "memory") (import "env" "memory") 2 200 shared)"#;
+    let module = host.load(&grate_with(GRATE, &[ECHO], shared, start));
+    let app = host.load(&asks(1));
+    for stop_the_grate in [false, true] {
+        let serves = host.grate(module, GRATE, |_| {});
+        host.start(serves.domain);
+        let mut bytes = (std::ptr::null_mut(), 0);
+        let null = std::ptr::null_mut();
+        let status =
+            unsafe { lindshim_domain_memory(serves.domain, &mut bytes.0, &mut bytes.1, null) };
+        assert_eq!(status, LINDSHIM_OK);
+        let started = || unsafe { bytes.0.add(512).cast::<u32>().read_volatile() };
+        while started() < 1 {
+            std::thread::yield_now();
+        }
+        let cage = host.cage(app, APP, |config| config.grate_grace_ns = 5_000_000);
+        cage.row.set(39, entry(serves.port, 1));
+        host.start(cage.domain);
+        while started() < 2 {
+            std::thread::yield_now();
+        }
+        if stop_the_grate {
+            stop(serves.domain);
+            assert_eq!(values(cage.user, 1), [ELINDESRCH]);
+        } else {
+            stop(cage.domain);
+            report(cage.user);
+            assert_eq!(seen().ends[&serves.user][0].outcome, LINDSHIM_END_DISCARDED);
+        }
+        end(&[serves, cage]);
+    }
+    host.finish(&[], &[app, module]);
+}
+
+#[test]
+fn an_open_grate_is_stopped_before_it_is_deleted() {
+    let host = grate_host(|_| {});
+    let module = host.load(&grate(GRATE, &[ECHO]));
+    let serves = host.grate(module, GRATE, |_| {});
+    assert_eq!(
+        unsafe { lindshim_domain_delete(serves.domain, std::ptr::null_mut()) },
+        LINDSHIM_ERR_BUSY
+    );
+    assert_eq!(
+        grate_call(entry(serves.port, 1), 0, 0, [1; 6]),
+        (LINDSHIM_OK, 2)
+    );
+    end(&[serves]);
+    host.finish(&[], &[module]);
 }

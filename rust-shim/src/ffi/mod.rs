@@ -306,6 +306,45 @@ pub unsafe extern "C" fn lindshim_module_load(
     err: *mut ErrorText,
 ) -> i32 {
     // SAFETY: the caller's contract.
+    unsafe { load(engine, bytes, len, module, err, Module::load) }
+}
+
+/// Loads a module that is to be run as a grate; it can be run as an ordinary program as well. A memory that it defines
+/// itself is made one that its domain supplies and its instances share; its data segments and its start function are the
+/// first instance's alone. Otherwise as lindshim_module_load.
+/// LINDSHIM_ERR_EXPORT: it lacks what workers need, which are the exports pass_fptr_to_wt (14 i64 -> i32), __stack_pointer
+/// (a mutable global), and if it has thread-local storage __wasm_init_tls, __tls_size and __tls_align; the last four are
+/// found by its name section too. The text says which flag to link it with.
+///
+/// # Safety
+///
+/// `bytes` points to `len` readable bytes; `module` is writable; `err` is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn lindshim_module_load_grate(
+    engine: u64,
+    bytes: *const u8,
+    len: u64,
+    module: *mut u64,
+    err: *mut ErrorText,
+) -> i32 {
+    // SAFETY: the caller's contract.
+    unsafe { load(engine, bytes, len, module, err, Module::load_grate) }
+}
+
+/// The body of both loads.
+///
+/// # Safety
+///
+/// As theirs.
+unsafe fn load(
+    engine: u64,
+    bytes: *const u8,
+    len: u64,
+    module: *mut u64,
+    err: *mut ErrorText,
+    by: fn(&Arc<Engine>, &[u8]) -> Result<Arc<Module>>,
+) -> i32 {
+    // SAFETY: the caller's contract.
     unsafe {
         guard(err, || {
             let engine = ENGINES.find(engine)?;
@@ -316,7 +355,7 @@ pub unsafe extern "C" fn lindshim_module_load(
                 not_null(bytes, "bytes")?;
                 std::slice::from_raw_parts(bytes, len as usize)
             };
-            let loaded = Module::load(&engine, bytes)?;
+            let loaded = by(&engine, bytes)?;
             put(module, MODULES.insert(|_| loaded), "module")
         })
     }

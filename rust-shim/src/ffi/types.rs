@@ -95,7 +95,7 @@ pub const LINDSHIM_AT_IDLE: u32 = 6;
 /// The result of a call whose grate was stopped, trapped or gave up while it served it.
 pub const LINDSHIM_GRATE_ERR: i32 = -0x1FFF0003;
 /// The result of a call whose grate was gone already.
-pub const LINDSHIM_ELINDESRCH: i32 = 0xE0010002_u32 as i32;
+pub const LINDSHIM_ELINDESRCH: i32 = -0x1FFEFFFE;
 
 /// An imported or exported function.
 pub const LINDSHIM_EXTERN_FUNC: u32 = 0;
@@ -451,9 +451,9 @@ pub struct ModuleInfo {
     pub imports: u64,
     /// How many exports it has, as it was given.
     pub exports: u64,
-    /// 1 if it imports a shared memory, else 0.
+    /// 1 if it imports a shared memory, as a module that was loaded as a grate always does; else 0.
     pub has_shared_memory: u32,
-    /// 1 if its atomic waits were made interruptible, 0 if it has none.
+    /// 1 if its atomic waits were made interruptible or it was loaded as a grate, else 0.
     pub rewritten: u32,
     /// The least size of the imported shared memory, in bytes, or 0.
     pub memory_min_bytes: u64,
