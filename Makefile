@@ -90,7 +90,7 @@ lint-rust:
 	$(CARGO) clippy $(CARGO_ARGS) --all-targets -- -D warnings
 
 lint-sh:
-	for script in scripts/*.sh .ci/run; do bash -n "$$script"; done
+	for script in scripts/*.sh guests/lind/build.sh .ci/run; do bash -n "$$script"; done
 
 fmt: $(GOLANGCI) ## Format the Go and Rust sources
 	$(GOLANGCI) fmt

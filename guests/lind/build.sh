@@ -67,7 +67,10 @@ for source in "${sources[@]}"; do
 done
 # Names of functions stay, for backtraces. Compiling and linking are two steps, so that clang runs no wasm-opt.
 if ((libc)); then
-	"${CC:-clang-14}" --target=wasm32-wasi -Wl,--strip-debug "${ldflags[@]/#/-Wl,}" -o "$out" "${compiled[@]}"
+	# crt1.o calls the constructors in _start. With the usual crt1-command.o the linker wraps every export in a call of all
+	# constructors and destructors: each call that a grate serves would start and end the C library.
+	"${CC:-clang-14}" --target=wasm32-wasi -nostartfiles -Wl,--strip-debug "${ldflags[@]/#/-Wl,}" -o "$out" \
+		"$("${CC:-clang-14}" --target=wasm32-wasi -print-file-name=crt1.o)" "${compiled[@]}"
 else
 	"${LD:-wasm-ld-14}" --strip-debug --stack-first "${ldflags[@]}" -o "$out" "${compiled[@]}"
 fi
