@@ -252,9 +252,15 @@ static void *run(void *p) {
       for (unsigned long long i = 0; i < word[1] && outcome == LINDSHIM_END_RETURNED; i++) {
         for (int a = 2; a < n; a++) args[2 * (a - 2)] = word[a];
         lindshim_wait_fd_t wait[LINDSHIM_MAX_WAIT];
-        lindshim_call_t call = {user, thread_user, d->handle,       t->state.tid, (uint32_t)word[0],
-                                args, d->memory,   d->memory_bytes, wait,         0,
-                                0,    0};
+        lindshim_call_t call = {.user = user,
+                                .thread_user = thread_user,
+                                .domain = d->handle,
+                                .tid = t->state.tid,
+                                .import = (uint32_t)word[0],
+                                .args = args,
+                                .memory = d->memory,
+                                .memory_bytes = d->memory_bytes,
+                                .wait = wait};
         int32_t verdict = engine->config.host_call(&call);
         while (verdict == LINDSHIM_WAIT) { // this shim waits for time alone
           int timed = call.timeout_ns >= 0;

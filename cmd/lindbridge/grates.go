@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/google/shlex"
+
 	"github.com/lindbridge/lindbridge"
 )
 
@@ -24,7 +26,6 @@ type grateFlags []grateFlag
 // What a flag adds.
 const (
 	grateFile = "file"
-	grateArg  = "argument"
 	grateDir  = "directory"
 )
 
@@ -45,20 +46,22 @@ func (v *grateValue) Type() string { return v.kind }
 // Set takes one more.
 func (v *grateValue) Set(s string) error {
 	if v.kind == grateFile {
-		if s == "" {
+		words, err := shlex.Split(s)
+		if err != nil {
+			return fmt.Errorf("%w: a quote has no end", err)
+		}
+		if len(words) == 0 {
 			return errors.New("want a file")
 		}
-		*v.list = append(*v.list, grateFlag{file: s, args: []string{filepath.Base(s)}})
+		file := words[0]
+		words[0] = filepath.Base(file)
+		*v.list = append(*v.list, grateFlag{file: file, args: words})
 		return nil
 	}
 	if len(*v.list) == 0 {
 		return errors.New("there is no --grate before it")
 	}
 	last := &(*v.list)[len(*v.list)-1]
-	if v.kind == grateArg {
-		last.args = append(last.args, s)
-		return nil
-	}
 	dir, err := parseDir(s)
 	if err != nil {
 		return err

@@ -59,7 +59,7 @@ and error, and have --env's variables; files they reach by --grate-dir alone.`,
 		Example: `  lindbridge run hello.wasm
   lindbridge run --dir .::/ --env LANG=C sort.wasm in.txt out.txt
   lindbridge run --time-limit 5s --exit-report - untrusted.wasm
-  lindbridge run --grate strace.wasm --grate-arg -c prog.wasm`,
+  lindbridge run --grate 'strace.wasm -c' --trace prog.wasm`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return run(cmd, o, args)
@@ -76,9 +76,8 @@ and error, and have --env's variables; files they reach by --grate-dir alone.`,
 	f.Uint64Var(&o.maxMemory, "max-memory", 0, "the most linear memory, in `BYTES` (default what the program declares)")
 	f.StringVar(&o.cacheDir, "cache-dir", "", "keep compiled programs in `DIR` (default lindbridge in your cache directory)")
 	f.BoolVar(&o.noCache, "no-cache", false, "keep no compiled programs")
-	f.VarP(o.grates.value(grateFile), "grate", "", "put the grate `FILE` between the program and the system (repeatable, the first is the outermost)")
-	f.VarP(o.grates.value(grateArg), "grate-arg", "", "give the grate named last an `ARGUMENT` (repeatable)")
-	f.VarP(o.grates.value(grateDir), "grate-dir", "", "give the grate named last a directory: `HOST[::GUEST]` (repeatable)")
+	f.Var(o.grates.value(grateFile), "grate", "put a grate between the program and the system: `'FILE [ARG]...'`, quoted as for a shell (repeatable, the first is the outermost)")
+	f.Var(o.grates.value(grateDir), "grate-dir", "give the grate named last a directory: `HOST[::GUEST]` (repeatable)")
 	f.BoolVar(&o.trace, "trace", false, "print each call that a grate has served on standard error")
 	addShimFlag(cmd, &o.shim)
 	return cmd
