@@ -44,6 +44,9 @@ func (h *handler) HostCall(call *bridge.Call) bridge.Verdict {
 	} else {
 		result, verdict = h.wasi.Call(t, c.env, call.Import(), call)
 	}
+	if call.Worker() {
+		h.quitCallers(t)
+	}
 	if fds, timeout, parked := t.Parked(); parked {
 		var wait [threei.MaxWait]bridge.WaitFD
 		for i, fd := range fds {
@@ -57,6 +60,17 @@ func (h *handler) HostCall(call *bridge.Call) bridge.Verdict {
 		return bridge.QuitThread
 	}
 	return bridge.Verdict(verdict)
+}
+
+// quitCallers ends those whom a worker serves, and for whom it has just made a call that ends a thread.
+func (h *handler) quitCallers(t *threei.Thread) {
+	i := 0
+	for caller := t.Caller; caller != nil; caller = caller.Caller {
+		if caller.Quit {
+			_ = h.engine.QuitCaller(i) // it is there, since it waits for this thread
+		}
+		i++
+	}
 }
 
 // interrupted ends a call that a worker waits in: somebody whom it serves is stopping.
@@ -256,7 +270,7 @@ func (k *hooks) SpawnThread(_ *threei.Thread, startArg uint32) (int32, abi.Errno
 
 // Signal ends the calling cage by a signal to itself. Signals to others come with the signals of cages.
 func (k *hooks) Signal(t *threei.Thread, target abi.CageID, sig int32) abi.Errno {
-	if target != t.Cage {
+	if target != (*Cage)(k).ID() {
 		return abi.EPERM
 	}
 	if sig != 0 && !ignoredByDefault(sig) {

@@ -110,7 +110,7 @@ func checkReport(t *testing.T, r exitcoord.Report) {
 			t.Errorf("thread %d never left: %+v", th.TID, th)
 		}
 	}
-	want := []string{"descriptors", "timers", "children", "memory", "zombie"}
+	want := []string{"notify", "handlers", "descriptors", "timers", "children", "memory", "zombie"}
 	if len(r.Steps) != len(want) {
 		t.Fatalf("%d steps, want %d: %v", len(r.Steps), len(want), r)
 	}

@@ -105,6 +105,10 @@ func (e *Engine) Callers() ([]Caller, error) {
 	return callers, nil
 }
 
+// QuitCaller ends the i-th of Callers when it comes back to its guest, with EndQuit. For one that is in a HostCall itself
+// it does nothing: that call's verdict counts. It is ErrInvalid if there is no such caller.
+func (e *Engine) QuitCaller(i int) error { return e.lib.callQuitCaller(uint64(i)) }
+
 // CallerData is the ThreadData of the thread whose call the worker serves that makes this call, and CallerUser the
 // DomainConfig.User of its domain. Each is nil if there is none, as for a call that the host made. They allocate nothing.
 func (c *Call) CallerData() any {

@@ -220,3 +220,9 @@ func (l *library) callCallers(out []callerABI) (uint64, error) {
 	n := f.bytes
 	return n, l.done(f, r1)
 }
+
+func (l *library) callQuitCaller(i uint64) error {
+	f := l.frame()
+	r1, _, _ := purego.SyscallN(l.sym.quitCaller, uintptr(i), uintptr(errPtr(f)))
+	return l.done(f, r1)
+}

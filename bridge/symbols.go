@@ -27,6 +27,7 @@ type symbols struct {
 	grateCall       uintptr
 	interruptFD     uintptr
 	callers         uintptr
+	quitCaller      uintptr
 }
 
 // symbol ties a name of the C ABI to the place for its address.
@@ -63,5 +64,6 @@ func (s *symbols) table() []symbol {
 		{"lindshim_grate_call", &s.grateCall},
 		{"lindshim_interrupt_fd", &s.interruptFD},
 		{"lindshim_callers", &s.callers},
+		{"lindshim_quit_caller", &s.quitCaller},
 	}
 }

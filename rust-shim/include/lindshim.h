@@ -790,6 +790,16 @@ int32_t lindshim_callers(struct lindshim_caller_t *out,
                          uint64_t *count,
                          struct lindshim_error_t *err);
 
+// Ends a guest thread that the calling thread serves, when it comes back to its guest: with LINDSHIM_END_QUIT, as by the
+// verdict LINDSHIM_QUIT. `i` is its place among lindshim_callers. For one that is in a host call itself it is that call's
+// verdict that counts, and this does nothing. LINDSHIM_ERR_INVALID: there is no such caller.
+//
+// # Safety
+//
+// `err` is NULL or writable.
+int32_t lindshim_quit_caller(uint64_t i,
+                             struct lindshim_error_t *err);
+
 // A descriptor for host calls of workers that block in the callback itself: it becomes readable when a domain that the
 // calling thread's call serves begins to stop, and the call is to end with EINTR then. Who ends it so reads the
 // descriptor, once (8 bytes): later calls of the same worker may block again, until the grace is over and the descriptor

@@ -195,6 +195,8 @@ pub struct Frame {
     depth: u32,
     /// Whether the thread was told that the domain is stopping.
     told: Cell<bool>,
+    /// Whether the thread is to end when it comes back here.
+    quits: Cell<bool>,
 }
 
 impl Frame {
@@ -220,7 +222,19 @@ impl Frame {
             outer,
             depth,
             told: Cell::new(false),
+            quits: Cell::new(false),
         }
+    }
+
+    /// The thread is to end in this domain when it comes back here: who serves it has made the call that does that.
+    pub fn quit(&self) {
+        self.quits.set(true);
+    }
+
+    /// Whether it is.
+    #[inline]
+    pub fn quits(&self) -> bool {
+        self.quits.get()
     }
 
     /// The domain.

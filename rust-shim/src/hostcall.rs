@@ -117,6 +117,7 @@ fn make_syscall(
                     .cast::<[ValRaw; PARAMS]>()
             };
             match grate::serve(os, Some(&frame), port, number, values).result() {
+                Ok(_) if frame.quits() => return Err(Leave::Quit.into()),
                 Ok(result) => result,
                 Err(leave) => return Err(leaving(context, leave)),
             }

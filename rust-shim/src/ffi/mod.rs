@@ -805,6 +805,29 @@ pub unsafe extern "C" fn lindshim_callers(
     }
 }
 
+/// Ends a guest thread that the calling thread serves, when it comes back to its guest: with LINDSHIM_END_QUIT, as by the
+/// verdict LINDSHIM_QUIT. `i` is its place among lindshim_callers. For one that is in a host call itself it is that call's
+/// verdict that counts, and this does nothing. LINDSHIM_ERR_INVALID: there is no such caller.
+///
+/// # Safety
+///
+/// `err` is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn lindshim_quit_caller(i: u64, err: *mut ErrorText) -> i32 {
+    // SAFETY: the caller's contract; the frames are there until the host call of this thread returns.
+    unsafe {
+        guard(err, || {
+            let frame = OsThread::current().frame().as_ref();
+            let caller = frame
+                .and_then(|frame| frame.outer())
+                .and_then(|outer| outer.chain().nth(usize::try_from(i).unwrap_or(usize::MAX)))
+                .ok_or_else(|| Error::new(Status::Invalid, "there is no such caller"))?;
+            caller.quit();
+            Ok(())
+        })
+    }
+}
+
 /// A descriptor for host calls of workers that block in the callback itself: it becomes readable when a domain that the
 /// calling thread's call serves begins to stop, and the call is to end with EINTR then. Who ends it so reads the
 /// descriptor, once (8 bytes): later calls of the same worker may block again, until the grace is over and the descriptor
