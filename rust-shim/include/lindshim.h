@@ -335,7 +335,7 @@ typedef struct lindshim_report_t {
   const struct lindshim_thread_t *threads;
   // How many.
   uint64_t thread_count;
-  // How many threads the domain ever had.
+  // How many threads the domain ever had, workers included.
   uint64_t threads_total;
 } lindshim_report_t;
 

@@ -293,6 +293,8 @@ impl Frame {
         os.attention.store(false, Ordering::SeqCst);
         if self.chain().any(|frame| frame.domain().gate.is_closed()) {
             os.attention.store(true, Ordering::SeqCst); // there is a grace that will be over
+        } else {
+            os.take_notice(); // it was about a frame that is no more
         }
         self.expired()
     }

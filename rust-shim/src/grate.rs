@@ -306,8 +306,9 @@ impl Grate {
     /// A worker that has served is idle again, or goes to whoever waits for one.
     #[inline]
     fn give_back(&self, place: u32, worker: Box<Worker>) {
-        // SAFETY: the place is the caller's until its bit is set.
-        unsafe { *self.places[place as usize].get() = Some(worker) };
+        // SAFETY: the place is the caller's until its bit is set, and empty since the worker was taken, so that nothing is
+        // to be dropped.
+        unsafe { self.places[place as usize].get().write(Some(worker)) };
         self.put_back(place);
     }
 

@@ -311,12 +311,13 @@ fn wait_serving(
     fds: &[WaitFd],
     timeout_ns: i64,
 ) -> Polled {
-    let Some(os) = context.os else {
-        return Polled::Refused;
+    let interrupt = context.os.map(|os| (os, os.interrupt_fd()));
+    let Some((os, interrupt @ 0..)) = interrupt else {
+        return Polled::Refused; // the host will find out itself what there is a shortage of
     };
     let mut all = [WaitFd { fd: -1, events: 0 }; LINDSHIM_MAX_WAIT + 1];
     all[0] = WaitFd {
-        fd: os.interrupt_fd(),
+        fd: interrupt,
         events: libc::EPOLLIN as u32,
     };
     all[1..=fds.len()].copy_from_slice(fds);

@@ -328,7 +328,9 @@ impl Job {
             entry,
         } = self;
         let mut store = None;
-        slot.set_os(OsThread::current());
+        let os = OsThread::current();
+        os.take_notice(); // of what happened to those that it ran before
+        slot.set_os(os);
         let end = catch_unwind(AssertUnwindSafe(|| {
             enter(&domain, &slot, &entry, &mut store)
         }))

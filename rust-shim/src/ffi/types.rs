@@ -276,7 +276,7 @@ pub struct Report {
     pub threads: *const Thread,
     /// How many.
     pub thread_count: u64,
-    /// How many threads the domain ever had.
+    /// How many threads the domain ever had, workers included.
     pub threads_total: u64,
 }
 
