@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/lindbridge/lindbridge/abi"
 )
 
 // header is the shim's committed header, which cbindgen writes.
@@ -26,6 +28,9 @@ var mirroredTypes = map[string]reflect.Type{
 	"lindshim_module_info_t":   reflect.TypeFor[moduleInfoABI](),
 	"lindshim_extern_t":        reflect.TypeFor[externABI](),
 	"lindshim_engine_stats_t":  reflect.TypeFor[engineStatsABI](),
+	"lindshim_grate_config_t":  reflect.TypeFor[grateConfigABI](),
+	"lindshim_trace_t":         reflect.TypeFor[traceABI](),
+	"lindshim_caller_t":        reflect.TypeFor[callerABI](),
 }
 
 // mirroredConstants are the constants of this package by the header's names.
@@ -47,16 +52,18 @@ var mirroredConstants = map[string]int64{
 	"LINDSHIM_ERR_RUNTIME": int64(statusRuntime),
 	"LINDSHIM_ERR_PANIC":   int64(statusPanic),
 	"LINDSHIM_ERR_ABI":     int64(statusABI),
+	"LINDSHIM_ERR_DEPTH":   int64(statusDepth),
 
 	"LINDSHIM_CONTINUE": int64(Continue),
 	"LINDSHIM_QUIT":     int64(QuitThread),
 	"LINDSHIM_TRAP":     int64(TrapThread),
 	"LINDSHIM_WAIT":     int64(WaitThread),
 
-	"LINDSHIM_RESUMED_NOT":       int64(NotResumed),
-	"LINDSHIM_RESUMED_READY":     int64(ResumedReady),
-	"LINDSHIM_RESUMED_TIMED_OUT": int64(ResumedTimedOut),
-	"LINDSHIM_RESUMED_REFUSED":   int64(ResumedRefused),
+	"LINDSHIM_RESUMED_NOT":         int64(NotResumed),
+	"LINDSHIM_RESUMED_READY":       int64(ResumedReady),
+	"LINDSHIM_RESUMED_TIMED_OUT":   int64(ResumedTimedOut),
+	"LINDSHIM_RESUMED_REFUSED":     int64(ResumedRefused),
+	"LINDSHIM_RESUMED_INTERRUPTED": int64(ResumedInterrupted),
 
 	"LINDSHIM_MAX_WAIT": MaxWait,
 
@@ -65,12 +72,19 @@ var mirroredConstants = map[string]int64{
 	"LINDSHIM_END_STOPPED":      int64(EndStopped),
 	"LINDSHIM_END_TRAPPED":      int64(EndTrapped),
 	"LINDSHIM_END_START_FAILED": int64(EndStartFailed),
+	"LINDSHIM_END_DISCARDED":    int64(EndDiscarded),
 
 	"LINDSHIM_AT_STARTING":    int64(AtStarting),
 	"LINDSHIM_AT_GUEST":       int64(AtGuest),
 	"LINDSHIM_AT_HOST_CALL":   int64(AtHostCall),
 	"LINDSHIM_AT_ATOMIC_WAIT": int64(AtAtomicWait),
 	"LINDSHIM_AT_ENDED":       int64(AtEnded),
+	"LINDSHIM_AT_GRATE":       int64(AtGrate),
+	"LINDSHIM_AT_IDLE":        int64(AtIdle),
+
+	// What guests get: the bridge passes it on, and the ABI of Lind names it.
+	"LINDSHIM_GRATE_ERR":  int64(abi.GrateErr),
+	"LINDSHIM_ELINDESRCH": elindesrch,
 
 	"LINDSHIM_EXTERN_FUNC":   int64(ExternFunc),
 	"LINDSHIM_EXTERN_GLOBAL": int64(ExternGlobal),
@@ -89,7 +103,13 @@ var mirroredConstants = map[string]int64{
 	"LINDSHIM_STRUCT_MODULE_INFO":   int64(structModuleInfo),
 	"LINDSHIM_STRUCT_EXTERN":        int64(structExtern),
 	"LINDSHIM_STRUCT_ENGINE_STATS":  int64(structEngineStats),
+	"LINDSHIM_STRUCT_GRATE_CONFIG":  int64(structGrateConfig),
+	"LINDSHIM_STRUCT_TRACE":         int64(structTrace),
+	"LINDSHIM_STRUCT_CALLER":        int64(structCaller),
 }
+
+// elindesrch is abi.ELindESRCH as a guest sees it, which has it as an i32.
+const elindesrch = int64(abi.ELindESRCH) - 1<<32
 
 // cHeader is what a header declares.
 type cHeader struct {
@@ -233,6 +253,8 @@ func goType(h cHeader, f cField) reflect.Type {
 			n = h.constants[f.array]
 		}
 		return reflect.ArrayOf(int(n), basic[f.typ])
+	case f.name == "handlers":
+		return reflect.TypeFor[uintptr]() // an address that the caller has as a number, and not of Go's memory
 	case strings.HasSuffix(f.typ, "*"):
 		return reflect.TypeOf(callABI{}.args) // unsafe.Pointer
 	case strings.HasSuffix(f.typ, "_fn"):

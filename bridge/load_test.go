@@ -233,7 +233,7 @@ func TestOpen_RefusesShimThatDoesNotFit(t *testing.T) {
 			"other sizes",
 			[]string{"FAKE_WRONG_SIZES", "FAKE_NO_CALLS"},
 			[]string{
-				"lindshim_call_t has 88 bytes in the shim and 80 in this program",
+				"lindshim_call_t has 112 bytes in the shim and 104 in this program",
 				"lindshim_report_t has 0 bytes", "make build",
 			},
 		},

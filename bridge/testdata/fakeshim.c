@@ -7,10 +7,12 @@
 //   import M N / export N          what lindshim_module_import and _export say
 //   memory PAGES                   a shared linear memory of 64 KiB pages
 //   main: / thread:                what follows is the export "_start" / "wasi_thread_start"
+//   serveN:                        what follows is what entry N of a grate's function table does
 //
-// and in these two:
+// and in these:
 //
-//   call IMPORT TIMES [ARG...]     host calls; argument words, where "arg" is what the thread was spawned with
+//   call IMPORT TIMES [ARG...]     host calls; argument words, where "arg" is what the thread was spawned with, and
+//                                  "arg0" to "arg11" and "cage" are those of the call that a grate serves
 //   expect WORD                    trap unless the last result was WORD
 //   load OFFSET                    the 64-bit word at OFFSET of the memory becomes the last result
 //   block                          wait, as in an atomic wait at address 64, until the domain stops
@@ -19,6 +21,11 @@
 //   fail                           as a line of its own in main or thread: the thread's start fails
 //
 // A module whose first line is "status N TEXT" makes lindshim_module_load answer N with that text.
+//
+// A grate is a module with the line "export pass_fptr_to_wt". Its workers are like threads, but run on the thread that
+// calls; what a call answers is the last result. There is no lind.make-syscall here: grates are called by
+// lindshim_grate_call, handlers and the grace of callers that stop are only kept, and a function that is missing answers
+// EINVAL as in the real one.
 //
 // Compiled with these, it is a shim that does not fit:
 //
@@ -74,7 +81,9 @@ struct thread {
   struct thread *next;
   pthread_t os;
   uint32_t arg;
+  uint64_t thread_user;
   int inside, listed; // in the gate / in the report
+  int idle;           // a worker without a call
   lindshim_thread_t state;
   lindshim_thread_t stopped; // state when the domain began to stop
 };
@@ -84,22 +93,43 @@ struct domain {
   struct module *module;
   lindshim_domain_config_t config;
   struct thread *threads;
-  uint32_t tids, inside;
+  uint32_t tids, workers, inside; // how many threads and workers there ever were, and who is in the gate
   atomic_int closed;
   int started, quiescent, fd;
   uint64_t stop_ns;
   uint8_t *memory;
   uint64_t memory_bytes;
   pthread_cond_t stop;
+  lindshim_grate_config_t grate;
+  uint64_t port; // 0 if it is no grate
+  uint32_t serving;
+  pthread_cond_t served;
 };
 
-static pthread_mutex_t mu = PTHREAD_MUTEX_INITIALIZER; // guards all that follows and all of the above, save closed
+// frame is a host call in flight, on the stack of its OS thread.
+struct frame {
+  struct thread *t;
+  lindshim_call_t *call;
+  struct frame *outer; // whom the worker serves that makes it
+  struct frame *next;  // in callers
+  int *interrupt;      // of its OS thread
+  uint32_t depth;
+  int stopped;         // its domain has stopped since it called a grate
+};
 
-enum { HANDLES = 1 << 16, THREADS = 1 << 14 };
+// os is what belongs to the OS thread: the innermost host call, and the descriptor that interrupts it, or -1.
+static _Thread_local struct { struct frame *frame; int interrupt; } os = {NULL, -1};
+
+// mu guards all that follows and all of the above, save closed and what an OS thread has of its own.
+static pthread_mutex_t mu = PTHREAD_MUTEX_INITIALIZER;
+
+enum { HANDLES = 1 << 16, THREADS = 1 << 14, WORKER_TIDS = 1 << 20 };
 static struct { enum kind kind; uint32_t generation; void *object; } handles[HANDLES];
 static struct { pthread_t os; struct engine *engine; } ended[THREADS]; // to be joined
 static int ended_count;
 static pthread_cond_t thread_ended = PTHREAD_COND_INITIALIZER;
+static struct frame *callers; // that are inside a grate
+static uint64_t ports;        // given out so far
 
 static uint64_t now(void) {
   struct timespec ts;
@@ -178,6 +208,9 @@ static const char *section(const char *text, const char *name) {
   return NULL;
 }
 
+// is_label says whether a section begins at the line.
+static int is_label(const char *text) { return text[strcspn(text, " :\n")] == ':'; }
+
 static void set_state(struct thread *t, uint32_t state, uint32_t import, uint64_t address) {
   t->state.state = state;
   t->state.import = import;
@@ -192,7 +225,8 @@ static void leave(struct thread *t, uint32_t outcome) {
   lindshim_thread_t *list = NULL;
   pthread_mutex_lock(&mu);
   t->inside = 0;
-  t->stopped.outcome = outcome;
+  t->idle = t->state.worker && outcome == LINDSHIM_END_RETURNED;
+  t->stopped.outcome = t->idle ? LINDSHIM_END_STOPPED : outcome; // an idle worker ends with its domain
   t->stopped.left_ns = now();
   strcpy(t->stopped.function, "work");
   d->inside--;
@@ -200,7 +234,7 @@ static void leave(struct thread *t, uint32_t outcome) {
   struct engine *engine = d->module->engine;
   if (last) {
     d->quiescent = 1;
-    list = calloc(d->tids + 1, sizeof *list);
+    list = calloc(d->tids + d->workers + 1, sizeof *list);
     for (struct thread *o = d->threads; o; o = o->next)
       if (o->listed) list[report.thread_count++] = o->stopped;
     report.user = d->config.user;
@@ -208,7 +242,7 @@ static void leave(struct thread *t, uint32_t outcome) {
     report.stop_ns = d->stop_ns;
     report.quiescent_ns = now();
     report.threads = list;
-    report.threads_total = d->tids;
+    report.threads_total = d->tids + d->workers;
   }
   pthread_mutex_unlock(&mu);
   // From here on d and t may be gone: whoever hears of the report may delete the domain.
@@ -216,26 +250,31 @@ static void leave(struct thread *t, uint32_t outcome) {
   free(list);
 }
 
-static void *run(void *p) {
-  struct thread *t = p;
+static void close_interrupt(void) {
+  pthread_mutex_lock(&mu);
+  if (os.interrupt >= 0) close(os.interrupt);
+  os.interrupt = -1;
+  pthread_mutex_unlock(&mu);
+}
+
+// value is what an argument of "call" stands for. served are the words of the call that a worker serves.
+static unsigned long long value(const struct thread *t, const char *text, const uint64_t *served) {
+  unsigned i;
+  if (strcmp(text, "arg") == 0) return t->arg;
+  if (served && strcmp(text, "cage") == 0) return served[12];
+  if (served && sscanf(text, "arg%u", &i) == 1 && i < 12) return served[i];
+  return strtoull(text, NULL, 0);
+}
+
+// execute runs a thread, or a worker that serves outer, from code on and answers why it ended.
+static uint32_t execute(struct thread *t, const char *code, struct frame *outer, const uint64_t *served, uint64_t *last,
+                        char message[256]) {
   struct domain *d = t->domain;
   struct engine *engine = d->module->engine;
-  uint64_t args[2 * 16] = {0}, last = 0, user = d->config.user, thread_user = 0;
-  char message[256] = "", backtrace[] = "inner\nouter";
+  uint64_t args[2 * 16] = {0}, user = d->config.user;
   uint32_t outcome = LINDSHIM_END_RETURNED;
-  const char *code = section(d->module->text, t->state.tid == 1 ? "main" : "thread");
-
-  if (code && starts(code, "fail")) {
-    outcome = LINDSHIM_END_START_FAILED;
-    strcpy(message, "the start failed");
-    code = NULL;
-  } else {
-    pthread_mutex_lock(&mu);
-    set_state(t, LINDSHIM_AT_GUEST, 0, 0);
-    pthread_mutex_unlock(&mu);
-  }
   for (; code && outcome == LINDSHIM_END_RETURNED; code = line(code)) {
-    if (starts(code, "main:") || starts(code, "thread:")) break;
+    if (is_label(code)) break;
     char text[256];
     unsigned long long word[16];
     if (d->closed) {
@@ -244,8 +283,7 @@ static void *run(void *p) {
       int n = 0;
       sscanf(code, "%255[^\n]", text);
       char *rest, *w = strtok_r(text, " ", &rest);
-      while (n < 16 && (w = strtok_r(NULL, " ", &rest)))
-        word[n++] = strcmp(w, "arg") == 0 ? t->arg : strtoull(w, NULL, 0);
+      while (n < 16 && (w = strtok_r(NULL, " ", &rest))) word[n++] = value(t, w, served);
       pthread_mutex_lock(&mu);
       set_state(t, LINDSHIM_AT_HOST_CALL, (uint32_t)word[0], 0);
       pthread_mutex_unlock(&mu);
@@ -253,14 +291,21 @@ static void *run(void *p) {
         for (int a = 2; a < n; a++) args[2 * (a - 2)] = word[a];
         lindshim_wait_fd_t wait[LINDSHIM_MAX_WAIT];
         lindshim_call_t call = {.user = user,
-                                .thread_user = thread_user,
+                                .thread_user = t->thread_user,
                                 .domain = d->handle,
                                 .tid = t->state.tid,
                                 .import = (uint32_t)word[0],
                                 .args = args,
                                 .memory = d->memory,
                                 .memory_bytes = d->memory_bytes,
-                                .wait = wait};
+                                .wait = wait,
+                                .caller_user = outer ? outer->t->domain->config.user : 0,
+                                .caller_thread_user = outer ? outer->call->thread_user : 0,
+                                .depth = t->state.worker + (outer ? outer->depth : 0),
+                                .worker = t->state.worker};
+        struct frame *before = os.frame;
+        struct frame frame = {.t = t, .call = &call, .outer = outer, .interrupt = &os.interrupt, .depth = call.depth};
+        os.frame = &frame;
         int32_t verdict = engine->config.host_call(&call);
         while (verdict == LINDSHIM_WAIT) { // this shim waits for time alone
           int timed = call.timeout_ns >= 0;
@@ -268,8 +313,9 @@ static void *run(void *p) {
           call.resumed = timed ? LINDSHIM_RESUMED_TIMED_OUT : LINDSHIM_RESUMED_REFUSED;
           verdict = engine->config.host_call(&call);
         }
-        thread_user = call.thread_user;
-        last = args[0];
+        os.frame = before;
+        t->thread_user = call.thread_user;
+        *last = args[0];
         if (verdict == LINDSHIM_QUIT) outcome = LINDSHIM_END_QUIT;
         if (verdict == LINDSHIM_TRAP) {
           outcome = LINDSHIM_END_TRAPPED;
@@ -282,14 +328,14 @@ static void *run(void *p) {
       set_state(t, LINDSHIM_AT_GUEST, 0, 0);
       pthread_mutex_unlock(&mu);
     } else if (sscanf(code, "expect %lli", (long long *)word) == 1) {
-      if (last != word[0]) {
+      if (*last != word[0]) {
         outcome = LINDSHIM_END_TRAPPED;
-        snprintf(message, sizeof message, "got %llu, expected %llu", (unsigned long long)last, word[0]);
+        snprintf(message, 256, "got %llu, expected %llu", (unsigned long long)*last, word[0]);
       }
     } else if (sscanf(code, "load %lli", (long long *)word) == 1) {
-      memcpy(&last, d->memory + word[0], sizeof last);
+      memcpy(last, d->memory + word[0], sizeof *last);
     } else if (sscanf(code, "forge-thread %lli", (long long *)word) == 1) {
-      thread_user = word[0];
+      t->thread_user = word[0];
     } else if (sscanf(code, "forge %lli", (long long *)word) == 1) {
       user = word[0];
     } else if (starts(code, "block")) {
@@ -302,14 +348,21 @@ static void *run(void *p) {
       outcome = LINDSHIM_END_TRAPPED;
     }
   }
+  return outcome;
+}
 
+// finish tells of a thread's end, or of a worker that is of no further use, and takes it out of the gate.
+static void finish(struct thread *t, uint32_t outcome, char message[256]) {
+  struct domain *d = t->domain;
+  char backtrace[] = "inner\nouter";
   lindshim_thread_end_t end = {0};
   end.user = d->config.user;
-  end.thread_user = thread_user;
+  end.thread_user = t->thread_user;
   end.domain = d->handle;
   end.tid = t->state.tid;
   end.outcome = outcome;
   end.main = t->state.tid == 1;
+  end.worker = t->state.worker;
   if (message[0]) {
     end.message = message;
     end.message_bytes = strlen(message);
@@ -319,13 +372,35 @@ static void *run(void *p) {
     end.backtrace = backtrace;
     end.backtrace_bytes = strlen(backtrace);
   }
-  if (outcome == LINDSHIM_END_STOPPED) // the report tells of it
-    t->stopped.thread_user = thread_user;
+  if (outcome == LINDSHIM_END_STOPPED || (t->state.worker && outcome == LINDSHIM_END_RETURNED))
+    t->stopped.thread_user = t->thread_user; // the report tells of it
   else
-    engine->config.thread_end(&end);
-  memset(message, '#', sizeof message); // what was not copied is gone
+    d->module->engine->config.thread_end(&end);
+  memset(message, '#', 256); // what was not copied is gone
   memset(backtrace, '#', sizeof backtrace);
   leave(t, outcome);
+}
+
+static void *run(void *p) {
+  struct thread *t = p;
+  struct domain *d = t->domain;
+  struct engine *engine = d->module->engine;
+  char message[256] = "";
+  uint64_t last = 0;
+  uint32_t outcome;
+  const char *code = section(d->module->text, t->state.tid == 1 ? "main" : "thread");
+
+  if (code && starts(code, "fail")) {
+    outcome = LINDSHIM_END_START_FAILED;
+    strcpy(message, "the start failed");
+  } else {
+    pthread_mutex_lock(&mu);
+    set_state(t, LINDSHIM_AT_GUEST, 0, 0);
+    pthread_mutex_unlock(&mu);
+    outcome = execute(t, code, NULL, NULL, &last, message);
+  }
+  close_interrupt();
+  finish(t, outcome, message);
 
   pthread_mutex_lock(&mu);
   if (ended_count == THREADS) abort();
@@ -385,6 +460,9 @@ uint64_t lindshim_struct_size(uint32_t which) {
   case LINDSHIM_STRUCT_MODULE_INFO: return sizeof(lindshim_module_info_t);
   case LINDSHIM_STRUCT_EXTERN: return sizeof(lindshim_extern_t);
   case LINDSHIM_STRUCT_ENGINE_STATS: return sizeof(lindshim_engine_stats_t);
+  case LINDSHIM_STRUCT_GRATE_CONFIG: return sizeof(lindshim_grate_config_t);
+  case LINDSHIM_STRUCT_TRACE: return sizeof(lindshim_trace_t);
+  case LINDSHIM_STRUCT_CALLER: return sizeof(lindshim_caller_t);
   }
   return 0;
 }
@@ -464,9 +542,16 @@ int32_t lindshim_engine_delete(uint64_t engine, lindshim_error_t *err) {
   return LINDSHIM_OK;
 }
 
-int32_t lindshim_module_load(uint64_t engine, const uint8_t *bytes, uint64_t len, uint64_t *module,
-                             lindshim_error_t *err) {
-  ENTER();
+static uint64_t count(const char *text, const char *word) {
+  uint64_t n = 0;
+  for (; text; text = line(text)) n += starts(text, word);
+  return n;
+}
+
+static int is_grate(const char *text) { return count(text, "export pass_fptr_to_wt\n") > 0; }
+
+static int32_t module_load(uint64_t engine, const uint8_t *bytes, uint64_t len, int grate, uint64_t *module,
+                           lindshim_error_t *err) {
   char *text = calloc(1, len + 1);
   if (len) memcpy(text, bytes, len);
   int32_t status = LINDSHIM_OK;
@@ -476,6 +561,7 @@ int32_t lindshim_module_load(uint64_t engine, const uint8_t *bytes, uint64_t len
   if (!e) status = fail(err, LINDSHIM_ERR_HANDLE, "no such engine");
   else if (sscanf(text, "status %d %n", &code, &at) == 1) status = fail(err, code, text + at);
   else if (!starts(text, "fake\n")) status = fail(err, LINDSHIM_ERR_MODULE, "not a fake module");
+  else if (grate && !is_grate(text)) status = fail(err, LINDSHIM_ERR_EXPORT, "no pass_fptr_to_wt");
   if (status == LINDSHIM_OK) {
     struct module *m = calloc(1, sizeof *m);
     *m = (struct module){e, text, 1};
@@ -490,10 +576,16 @@ int32_t lindshim_module_load(uint64_t engine, const uint8_t *bytes, uint64_t len
   return status;
 }
 
-static uint64_t count(const char *text, const char *word) {
-  uint64_t n = 0;
-  for (; text; text = line(text)) n += starts(text, word);
-  return n;
+int32_t lindshim_module_load(uint64_t engine, const uint8_t *bytes, uint64_t len, uint64_t *module,
+                             lindshim_error_t *err) {
+  ENTER();
+  return module_load(engine, bytes, len, 0, module, err);
+}
+
+int32_t lindshim_module_load_grate(uint64_t engine, const uint8_t *bytes, uint64_t len, uint64_t *module,
+                                   lindshim_error_t *err) {
+  ENTER();
+  return module_load(engine, bytes, len, 1, module, err);
 }
 
 static uint64_t pages(const char *text) {
@@ -587,6 +679,7 @@ int32_t lindshim_domain_new(uint64_t module, const lindshim_domain_config_t *con
     if (bytes) d->memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     d->memory_bytes = bytes;
     pthread_cond_init(&d->stop, NULL);
+    pthread_cond_init(&d->served, NULL);
     *domain = d->handle = handle_new(DOMAIN, d);
   }
   pthread_mutex_unlock(&mu);
@@ -633,11 +726,22 @@ int32_t lindshim_domain_stop(uint64_t domain, lindshim_error_t *err) {
     d->closed = 1;
     d->stop_ns = now();
     for (struct thread *t = d->threads; t; t = t->next) {
-      t->listed = t->inside;
+      t->listed = t->inside || t->idle;
       t->stopped = t->state;
+      if (t->idle) {
+        t->stopped.thread_user = t->thread_user;
+        t->stopped.outcome = LINDSHIM_END_STOPPED;
+        t->stopped.left_ns = d->stop_ns;
+      }
+    }
+    for (struct frame *f = callers; f; f = f->next) {
+      if (f->t->domain != d) continue;
+      f->stopped = 1;
+      if (*f->interrupt >= 0) eventfd_write(*f->interrupt, 1);
     }
     if (d->fd >= 0) eventfd_write(d->fd, 1);
     pthread_cond_broadcast(&d->stop);
+    pthread_cond_broadcast(&d->served);
     d->inside++; // as leave expects
   }
   pthread_mutex_unlock(&mu);
@@ -664,7 +768,7 @@ int32_t lindshim_domain_threads(uint64_t domain, lindshim_thread_t *out, uint64_
   struct domain *d = handle_get(DOMAIN, domain);
   uint64_t found = 0;
   for (struct thread *t = d ? d->threads : NULL; t; t = t->next) {
-    if (!t->inside) continue;
+    if (!t->inside && !t->idle) continue;
     if (found < cap) out[found] = t->state;
     found++;
   }
@@ -692,7 +796,7 @@ int32_t lindshim_domain_delete(uint64_t domain, lindshim_error_t *err) {
   pthread_mutex_lock(&mu);
   struct domain *d = handle_get(DOMAIN, domain);
   if (!d) status = fail(err, LINDSHIM_ERR_HANDLE, "no such domain");
-  else if (d->tids && !d->quiescent) status = fail(err, LINDSHIM_ERR_BUSY, "it runs");
+  else if ((d->tids || d->port) && !d->quiescent) status = fail(err, LINDSHIM_ERR_BUSY, "it runs");
   if (status == LINDSHIM_OK) {
     handles[(uint32_t)domain].kind = FREE;
     d->module->engine->domains--;
@@ -704,9 +808,174 @@ int32_t lindshim_domain_delete(uint64_t domain, lindshim_error_t *err) {
     if (d->memory) munmap(d->memory, d->memory_bytes);
     if (d->fd >= 0) close(d->fd);
     pthread_cond_destroy(&d->stop);
+    pthread_cond_destroy(&d->served);
     free(d);
   }
   pthread_mutex_unlock(&mu);
   return status;
+}
+
+int32_t lindshim_grate_open(uint64_t domain, const lindshim_grate_config_t *config, uint64_t *port,
+                            lindshim_error_t *err) {
+  ENTER();
+  int32_t status = LINDSHIM_OK;
+  pthread_mutex_lock(&mu);
+  struct domain *d = handle_get(DOMAIN, domain);
+  if (!d) status = fail(err, LINDSHIM_ERR_HANDLE, "no such domain");
+  else if (config->struct_size != sizeof *config) status = fail(err, LINDSHIM_ERR_ABI, "another size");
+  else if (config->max_workers > 1024) status = fail(err, LINDSHIM_ERR_INVALID, "more than 1024 workers");
+  else if (!is_grate(d->module->text)) status = fail(err, LINDSHIM_ERR_EXPORT, "no pass_fptr_to_wt");
+  else if (d->closed) status = fail(err, LINDSHIM_ERR_CLOSED, "the domain is stopping");
+  else if (d->port) status = fail(err, LINDSHIM_ERR_BUSY, "it is a grate already");
+  if (status == LINDSHIM_OK) {
+    d->grate = *config;
+    if (!d->grate.max_workers) d->grate.max_workers = 16;
+    *port = d->port = ++ports << 16;
+  }
+  pthread_mutex_unlock(&mu);
+  return status;
+}
+
+// grate_at answers the grate that an entry names, or NULL if it is gone; mu is held.
+static struct domain *grate_at(uint64_t entry) {
+  for (uint32_t i = 0; entry >> 62 == 1 && i < HANDLES; i++) {
+    struct domain *d = handles[i].kind == DOMAIN ? handles[i].object : NULL;
+    if (d && d->port && d->port == entry << 2 >> 26) return d->closed ? NULL : d;
+  }
+  return NULL;
+}
+
+// worker answers a worker of the grate for one call; mu is held.
+static struct thread *worker(struct domain *d) {
+  struct thread *t = d->threads;
+  while (t && !t->idle) t = t->next;
+  if (!t) {
+    t = calloc(1, sizeof *t);
+    t->domain = d;
+    t->state.tid = WORKER_TIDS + ++d->workers;
+    t->state.worker = 1;
+    t->next = d->threads;
+    d->threads = t;
+  }
+  t->idle = 0;
+  t->inside = 1;
+  set_state(t, LINDSHIM_AT_GUEST, 0, 0);
+  return t;
+}
+
+// serve has a worker of the grate serve a call, whose arguments and cage are args. mu is held, and released.
+static int32_t serve(struct domain *d, const char *code, struct frame *caller, const uint64_t *args) {
+  struct thread *t = worker(d);
+  char message[256] = "";
+  uint64_t last = 0;
+  d->serving++;
+  if (caller) {
+    caller->next = callers;
+    callers = caller;
+  }
+  pthread_mutex_unlock(&mu);
+  uint32_t outcome = execute(t, code, caller, args, &last, message);
+  pthread_mutex_lock(&mu);
+  for (struct frame **f = &callers; caller && *f; f = &(*f)->next) {
+    if (*f != caller) continue;
+    *f = caller->next;
+    break;
+  }
+  d->serving--;
+  pthread_cond_broadcast(&d->served);
+  if (outcome == LINDSHIM_END_RETURNED) set_state(t, LINDSHIM_AT_IDLE, 0, 0);
+  pthread_mutex_unlock(&mu);
+  finish(t, outcome, message); // from here on d may be gone
+  return outcome == LINDSHIM_END_RETURNED ? (int32_t)last : LINDSHIM_GRATE_ERR;
+}
+
+int32_t lindshim_grate_call(uint64_t entry, uint64_t cage, uint64_t call, const uint64_t *args, int32_t *result,
+                            lindshim_error_t *err) {
+  ENTER();
+  struct frame *caller = os.frame;
+  lindshim_trace_t trace = {.call = call, .depth = 1 + (caller ? caller->depth : 0), .start_ns = now()};
+  uint64_t served[13];
+  memcpy(served, args, 12 * sizeof *args);
+  served[12] = cage;
+  for (int i = 0; i < 6; i++) {
+    trace.args[i] = args[2 * i];
+    trace.argcages[i] = args[2 * i + 1];
+  }
+  if (caller) {
+    trace.user = caller->t->domain->config.user;
+    trace.thread_user = caller->call->thread_user;
+    trace.tid = caller->t->state.tid;
+  }
+  pthread_mutex_lock(&mu);
+  struct domain *d = grate_at(entry);
+  if (!d) {
+    pthread_mutex_unlock(&mu);
+    return fail(err, LINDSHIM_ERR_CLOSED, "the grate is gone");
+  }
+  lindshim_engine_config_t *config = &d->module->engine->config;
+  lindshim_trace_fn told = config->trace;
+  trace.grate_user = d->config.user;
+  int32_t status = LINDSHIM_OK;
+  if (trace.depth > (config->max_call_depth ? config->max_call_depth : 16))
+    status = fail(err, LINDSHIM_ERR_DEPTH, "calls are nested too deep");
+  else if (d->grate.busy && d->serving >= d->grate.max_workers)
+    status = fail(err, LINDSHIM_ERR_LIMIT, "all workers serve");
+  if (status != LINDSHIM_OK) {
+    pthread_mutex_unlock(&mu);
+    return status;
+  }
+  struct thread none = {.domain = d};
+  d->inside++; // so that the grate stays while this one waits
+  while (!d->closed && d->serving >= d->grate.max_workers) pthread_cond_wait(&d->served, &mu);
+  char name[32];
+  snprintf(name, sizeof name, "serve%u", (unsigned)(entry & 0xffffff));
+  const char *code = section(d->module->text, name);
+  if (d->closed || !code) {
+    status = d->closed ? fail(err, LINDSHIM_ERR_CLOSED, "the grate is gone") : LINDSHIM_OK;
+    pthread_mutex_unlock(&mu);
+    *result = -22; // EINVAL
+    leave(&none, 0);
+    return status;
+  }
+  d->inside++; // for the worker, who leaves it again
+  trace.result = *result = serve(d, code, caller, served);
+  leave(&none, 0);
+  if (!caller || !caller->outer) close_interrupt();
+  trace.duration_ns = now() - trace.start_ns;
+  if (told) told(&trace);
+  return LINDSHIM_OK;
+}
+
+int32_t lindshim_callers(lindshim_caller_t *out, uint64_t capacity, uint64_t *n, lindshim_error_t *err) {
+  ENTER();
+  (void)err;
+  uint64_t found = 0;
+  for (struct frame *f = os.frame ? os.frame->outer : NULL; f; f = f->outer, found++)
+    if (found < capacity)
+      out[found] = (lindshim_caller_t){f->t->domain->config.user, f->call->thread_user, f->t->state.tid, f->depth > 0};
+  *n = found;
+  return LINDSHIM_OK;
+}
+
+int32_t lindshim_quit_caller(uint64_t i, lindshim_error_t *err) {
+  ENTER();
+  struct frame *f = os.frame ? os.frame->outer : NULL;
+  while (f && i--) f = f->outer;
+  if (!f) return fail(err, LINDSHIM_ERR_INVALID, "there is no such caller");
+  return LINDSHIM_OK; // all that call grates here are in a host call, whose verdict counts
+}
+
+int32_t lindshim_interrupt_fd(int32_t *fd, lindshim_error_t *err) {
+  ENTER();
+  if (!os.frame) return fail(err, LINDSHIM_ERR_INVALID, "the caller is in no host call");
+  pthread_mutex_lock(&mu);
+  if (os.interrupt < 0) {
+    os.interrupt = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    for (struct frame *f = os.frame->outer; f; f = f->outer)
+      if (f->stopped) eventfd_write(os.interrupt, 1);
+  }
+  *fd = os.interrupt;
+  pthread_mutex_unlock(&mu);
+  return LINDSHIM_OK;
 }
 #endif
