@@ -15,6 +15,7 @@ const (
 	DefaultMaxCages     = 16384
 	DefaultStopGrace    = time.Second
 	DefaultMaxOpenFiles = 1 << 20
+	DefaultMaxWorkers   = 64
 )
 
 // Errors that are found before a program runs.

@@ -50,8 +50,9 @@ func (e *GrateError) Unwrap() error { return ErrGrateEnded }
 type Grate struct {
 	// Program is the grate itself. Its module is one of LoadGrate.
 	Program
-	// MaxWorkers is the most calls that it serves at once, at most 1024; further callers wait. 0: 16. A grate that was
-	// built without threads serves one call at a time, whatever is said here.
+	// MaxWorkers is the most calls that it serves at once, at most 1024; further callers wait. 0: DefaultMaxWorkers. It has
+	// to be more than threads of the program can block in calls that the grate passes on. A grate that was built without
+	// threads serves one call at a time, whatever is said here.
 	MaxWorkers int
 	// WorkerStack is the stack of each worker in the grate's memory, in bytes. 0: 64 KiB.
 	WorkerStack uint64
@@ -237,7 +238,7 @@ func (c *Cage) openGrate(g Grate) (err error) {
 		_ = ended.Close()
 	}()
 	port, err := c.dom.OpenGrate(bridge.GrateConfig{
-		MaxWorkers: uint32(max(g.MaxWorkers, 0)), StackBytes: g.WorkerStack, Again: g.Busy,
+		MaxWorkers: uint32(or(g.MaxWorkers, DefaultMaxWorkers)), StackBytes: g.WorkerStack, Again: g.Busy,
 	})
 	if err != nil {
 		return err

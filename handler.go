@@ -34,25 +34,21 @@ func (h *handler) HostCall(call *bridge.Call) bridge.Verdict {
 	}
 	t.BeginHostCall(resumed != bridge.ResumedRefused, resumed != bridge.NotResumed)
 	if call.Worker() {
-		token := h.serve(call, t, c)
-		defer token.close()
+		return h.workerCall(call, t, c)
 	}
+	return h.carryOut(call, t, c)
+}
+
+// carryOut carries the call out for the thread t of c.
+func (h *handler) carryOut(call *bridge.Call, t *threei.Thread, c *Cage) bridge.Verdict {
 	result, verdict := uint64(0), wasip1.Continue
-	if lindabi.Serves(call.Import()) {
-		result = lindabi.Call(h.sys, t, call.Import(), call)
-		t.ScratchReset()
+	if fn := call.Import(); lindabi.Serves(fn) {
+		result = lindabi.Call(h.sys, t, fn, call)
 	} else {
-		result, verdict = h.wasi.Call(t, c.env, call.Import(), call)
+		result, verdict = h.wasi.Call(t, c.env, fn, call)
 	}
-	if call.Worker() {
-		h.quitCallers(t)
-	}
-	if fds, timeout, parked := t.Parked(); parked {
-		var wait [threei.MaxWait]bridge.WaitFD
-		for i, fd := range fds {
-			wait[i] = bridge.WaitFD{FD: fd.FD, Events: uint32(uint16(fd.Events))}
-		}
-		call.Wait(wait[:len(fds)], timeout)
+	if t.IsParked() {
+		park(call, t)
 		return bridge.WaitThread
 	}
 	call.SetResult(result)
@@ -60,6 +56,25 @@ func (h *handler) HostCall(call *bridge.Call) bridge.Verdict {
 		return bridge.QuitThread
 	}
 	return bridge.Verdict(verdict)
+}
+
+// park passes on what the thread waits for.
+func park(call *bridge.Call, t *threei.Thread) {
+	fds, timeout, _ := t.Parked()
+	var wait [threei.MaxWait]bridge.WaitFD
+	for i, fd := range fds {
+		wait[i] = bridge.WaitFD{FD: fd.FD, Events: uint32(uint16(fd.Events))}
+	}
+	call.Wait(wait[:len(fds)], timeout)
+}
+
+// workerCall is carryOut for a worker of the grate c.
+func (h *handler) workerCall(call *bridge.Call, t *threei.Thread, c *Cage) bridge.Verdict {
+	token := h.serve(call, t, c)
+	defer token.close()
+	verdict := h.carryOut(call, t, c)
+	h.quitCallers(t)
+	return verdict
 }
 
 // quitCallers ends those whom a worker serves, and for whom it has just made a call that ends a thread.

@@ -43,6 +43,8 @@ func Serves(fn uint32) bool { return fn >= FirstID && fn < idAfterwards }
 type Args interface {
 	// Arg is argument i, counted from 0. Of an i32 only the low half counts.
 	Arg(i uint) uint64
+	// Pairs copies six pairs of arguments, beginning with argument first: each a word and the cage that it belongs to.
+	Pairs(first uint, words *[6]uint64, cages *[6]abi.CageID)
 }
 
 // Where make-syscall has its arguments: call, name, self, target, and six words with the cage of each.
@@ -71,10 +73,12 @@ func Call(sys *threei.System, t *threei.Thread, fn uint32, args Args) uint64 {
 		return result(abi.EPERM.Result())
 	}
 	a := t.CallArgs()
-	for i := range uint(len(a.Val)) {
-		a.Val[i], a.Cage[i] = args.Arg(argFirst+2*i), abi.CageID(args.Arg(argFirst+2*i+1))
+	args.Pairs(argFirst, &a.Val, &a.Cage)
+	call, target := abi.Call(uint32(args.Arg(argCall))), abi.CageID(args.Arg(argTarget))
+	if target == t.Cage {
+		return result(sys.SyscallNative(t, call, a)) // the shim has looked who serves it
 	}
-	return result(sys.SyscallOn(t, abi.CageID(args.Arg(argTarget)), abi.Call(uint32(args.Arg(argCall))), a))
+	return result(sys.SyscallOn(t, target, call, a))
 }
 
 // result is what a guest gets of a call's result: its low half.

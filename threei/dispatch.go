@@ -25,6 +25,14 @@ func (s *System) Syscall(t *Thread, call abi.Call, a *Args) int64 {
 	return s.callNative(t, call, a)
 }
 
+// SyscallNative is Syscall for a call of which the shim has just found that no grate serves it.
+func (s *System) SyscallNative(t *Thread, call abi.Call, a *Args) int64 {
+	if call >= abi.MaxCall {
+		return abi.ENOSYS.Result()
+	}
+	return s.callNative(t, call, a)
+}
+
 // callNative has the native function serve the call. What t comes to use meanwhile it uses no longer.
 func (s *System) callNative(t *Thread, call abi.Call, a *Args) int64 {
 	fn := s.native[call]

@@ -66,6 +66,9 @@ func (t *Thread) Park(fds []WaitFD, deadline time.Time) bool {
 	return true
 }
 
+// IsParked reports whether the host call asked to be parked: then Parked has what for.
+func (t *Thread) IsParked() bool { return t.waiting.parked }
+
 // Parked is what the host call asked to be parked for, if it did: descriptors, and how long to wait, negative for ever.
 // The slice is good until the next call.
 func (t *Thread) Parked() (fds []WaitFD, timeout time.Duration, parked bool) {
