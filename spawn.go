@@ -53,7 +53,8 @@ func (rt *Runtime) Spawn(ctx context.Context, p Program) (*Cage, error) {
 	return c, nil
 }
 
-// build makes a cage that is complete but does not run; g is what it has as a grate, if it is to be one. On failure what was made is given back, in reverse.
+// build makes a cage that is complete but does not run; g is what it has as a grate, if it is to be one. On failure what
+// was made is given back, in reverse.
 func (rt *Runtime) build(p Program, g *grate) (_ *Cage, err error) {
 	var undo []func() error
 	defer func() {

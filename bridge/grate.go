@@ -57,9 +57,9 @@ func (e *Engine) GrateCall(entry, cage, call uint64, args *[12]uint64) (int32, e
 }
 
 // InterruptFD is a descriptor for a HostCall of a worker that blocks by itself: it becomes readable when a domain whose
-// call the calling thread serves begins to stop. The call is to end with EINTR then, after it has read the descriptor, once,
-// for later calls of the same worker may block again. It belongs to the shim, and is good until HostCall returns. It is
-// ErrInvalid outside HostCall.
+// call the calling thread serves begins to stop. The call is to end with EINTR then, after it has read the descriptor,
+// once, for later calls of the same worker may block again. It belongs to the shim, and is good until HostCall returns.
+// It is ErrInvalid outside HostCall.
 func (e *Engine) InterruptFD() (int, error) {
 	fd, err := e.lib.callInterruptFD()
 	return int(fd), err
@@ -77,8 +77,8 @@ type Caller struct {
 	Worker bool
 }
 
-// Callers lists whom the calling thread serves, the innermost first, if it is a worker within Handler.HostCall. It is empty
-// for a call that the host made.
+// Callers lists whom the calling thread serves, the innermost first, if it is a worker within Handler.HostCall. It is
+// empty for a call that the host made.
 func (e *Engine) Callers() ([]Caller, error) {
 	list := make([]callerABI, 16)
 	n, err := e.lib.callCallers(list)

@@ -98,6 +98,7 @@ func TestImports_ArrowsHaveNoCycleAndNameOnlyPackagesThatExist(t *testing.T) {
 var libraries = map[string][]string{
 	"golang.org/x/sys":             {"*"},
 	"github.com/ebitengine/purego": {"bridge"},
+	"github.com/google/shlex":      {"cmd/lindbridge"},
 	"github.com/spf13/cobra":       {"cmd/lindbridge"},
 }
 

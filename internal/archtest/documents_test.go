@@ -70,19 +70,14 @@ func TestDocuments_NameOnlyTestsThatExist(t *testing.T) {
 // invariantRow is a row of the table in ARCHITECTURE.md: the promise, where it is enforced, where it is tested.
 var invariantRow = regexp.MustCompile(`(?m)^\| (I[0-9]+ [^|]*)\|([^|]*)\|([^|]*)\|$`)
 
-// notYet are invariants that nothing can break so far, each with the reason.
-var notYet = map[string]string{"I4": "there are no grates"}
-
 func TestArchitecture_NamesATestForEachInvariant(t *testing.T) {
 	rows := invariantRow.FindAllStringSubmatch(read(t, "ARCHITECTURE.md"), -1)
 	if len(rows) != 10 {
 		t.Errorf("%d invariants, want the 10 of the exit protocol", len(rows))
 	}
 	for _, row := range rows {
-		id, _, _ := strings.Cut(row[1], " ")
-		tested := goTestName.MatchString(row[3]) || rustTestName.MatchString(row[3])
-		if _, later := notYet[id]; tested == later {
-			t.Errorf("%s: tested %v, put off %v: please name a test, or say why there is none", row[1], tested, later)
+		if !goTestName.MatchString(row[3]) && !rustTestName.MatchString(row[3]) {
+			t.Errorf("%s: please name a test", row[1])
 		}
 	}
 }
@@ -128,7 +123,7 @@ func TestArchitecture_NamesOnlyFilesThatExist(t *testing.T) {
 }
 
 func TestArchitecture_IsShortEnoughToRead(t *testing.T) {
-	const limit = 250
+	const limit = 280
 	if n := strings.Count(read(t, "ARCHITECTURE.md"), "\n"); n > limit {
 		t.Errorf("ARCHITECTURE.md has %d lines, want at most %d: please link, not copy", n, limit)
 	}
