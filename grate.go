@@ -146,9 +146,9 @@ func (rt *Runtime) startStack(ctx context.Context, cages []*Cage, app Program, g
 		if i < len(grates) {
 			p = grates[i].Program
 		}
-		if i > 1 {
-			// The row that the grate two above has filled, for this one's grate to add to.
-			err := rt.sys.CopyHandlerTable(ctx, cages[i-1].ID(), c.ID())
+		if i > 0 && i < len(grates) {
+			// What serves this grate, which is complete by now, is to serve the one below too, but for what this grate adds.
+			err := rt.sys.CopyHandlerTable(ctx, c.ID(), cages[i+1].ID())
 			if err != nil && !errors.Is(err, threei.ErrNoHandlers) {
 				return err
 			}
