@@ -120,17 +120,18 @@ func (g *grateFlag) notServed(w io.Writer, r exitcoord.Report) error {
 	return fmt.Errorf("grate %s: it ended before it served, so that the program was not started (%v)%s", g.file, r.Status, hint)
 }
 
-// explainEnd says what the user of a program that has ended by the report app has to know of the end of its grate.
-func (g *grateFlag) explainEnd(w io.Writer, r, app exitcoord.Report) {
+// explainEnd says what the user of a program has to know of the end of a grate. below is the end of what the grate is stacked
+// on: a grate that ends after that has done its work.
+func (g *grateFlag) explainEnd(w io.Writer, r, below exitcoord.Report) {
 	name := "grate " + g.file
 	explain(w, name, r)
 	switch {
-	case r.Cause == nil || app.Cause == nil:
-	case r.Cause.At.Before(app.Cause.At):
-		fmt.Fprintf(w, "lindbridge: %s: it ended before the program (%v), whose calls that it served have failed since\n",
+	case r.Cause == nil || below.Cause == nil:
+	case r.Cause.At.Before(below.Cause.At):
+		fmt.Fprintf(w, "lindbridge: %s: it ended while it served (%v), and the calls that it served have failed since\n",
 			name, r.Status)
 	case r.Cause.Kind == exitcoord.HostKill:
-		fmt.Fprintf(w, "lindbridge: %s: it did not end by itself after the program, and was killed\n", name)
+		fmt.Fprintf(w, "lindbridge: %s: it did not end by itself after what it served, and was killed\n", name)
 	}
 }
 
@@ -188,9 +189,11 @@ func (o *runOptions) waitGrates(w io.Writer, stack *lindbridge.Stack, signals <-
 		}()
 	}
 	_, err := stack.Wait(ctx)
-	app := stack.App.Report()
-	for i, grate := range stack.Grates {
-		o.grates[i].explainEnd(w, grate.Report(), app)
+	below := stack.App.Report()
+	for i := len(stack.Grates) - 1; i >= 0; i-- {
+		r := stack.Grates[i].Report()
+		o.grates[i].explainEnd(w, r, below)
+		below = r
 	}
 	return err == nil
 }
