@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -235,7 +236,11 @@ func (t *tracer) print(c lindbridge.Trace) {
 	default:
 		fmt.Fprintf(&b, "[cage %d", c.Cage)
 	}
-	fmt.Fprintf(&b, " -> grate %d] %s%v(", c.Grate, strings.Repeat("  ", max(int(c.Depth)-1, 0)), c.Call)
+	grate := "?" // it died in the call
+	if c.Grate != 0 {
+		grate = strconv.FormatUint(uint64(c.Grate), 10)
+	}
+	fmt.Fprintf(&b, " -> grate %s] %s%v(", grate, strings.Repeat("  ", max(int(c.Depth)-1, 0)), c.Call)
 	for i := range c.ArgCount() {
 		if i > 0 {
 			b.WriteString(", ")

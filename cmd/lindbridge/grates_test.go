@@ -223,9 +223,12 @@ func TestGrates_OneThatEndsWhileItServes(t *testing.T) {
 		{"", []string{"it ended while it served (exited with code 1)"}},
 	} {
 		grate := strings.TrimSuffix("chaos.wasm -c openat -K 100:"+c.how, ":")
-		args := with(above("manyfiles.wasm /w 10", "strace.wasm -c", grate), 2, "--dir", t.TempDir()+"::/w")
-		_, errs := want(t, args, 1, nil, append(c.words, "chaos: ends itself", "manyfiles: create /w/file-000000.txt: "))
-		// The grate that it was stacked on has ended after it, as it should.
+		args := with(above("manyfiles.wasm /w 10", grate), 2, "--dir", t.TempDir()+"::/w")
+		want(t, args, 1, nil, append(c.words, "chaos: ends itself", "manyfiles: create /w/file-000000.txt: "))
+
+		// The grate that it was stacked on ends after it, as it should, and with it whatever the program could still do.
+		args = with(above("manyfiles.wasm /w 10", "strace.wasm -c", grate), 2, "--dir", t.TempDir()+"::/w")
+		_, errs := want(t, args, 1, nil, append(c.words, " total\n"))
 		if strings.Contains(errs, "grate-strace.wasm: ") {
 			t.Errorf("more than one grate is to blame:\n%s", errs)
 		}
@@ -386,6 +389,13 @@ func TestTrace_OfAStack(t *testing.T) {
 	}
 }
 
+// TestTrace_OfACallThatAGrateDiesIn: the line is there, though the grate may be gone by then.
+func TestTrace_OfACallThatAGrateDiesIn(t *testing.T) {
+	want(t, with(above("lind-geteuid.wasm", "chaos.wasm -c geteuid -K 100:trap"), 0, "--trace"), 0, []string{"euid -"}, []string{
+		"] geteuid() = GRATE_ERR (the grate ended while it served) <0.",
+	})
+}
+
 func TestTrace_Lines(t *testing.T) {
 	for _, c := range []struct {
 		trace lindbridge.Trace
@@ -407,6 +417,10 @@ func TestTrace_Lines(t *testing.T) {
 			Cage: 2, TID: 1, Grate: 3, Depth: 1, Call: abi.CallWrite, Args: [6]uint64{1, 0x7f0000001000, 5},
 			ArgCages: [6]abi.CageID{0, 2}, Result: abi.GrateErr,
 		}, "[cage 2 -> grate 3] write(1, 0x7f0000001000, 5) = GRATE_ERR (the grate ended while it served) <0.000000000>\n"},
+		{
+			lindbridge.Trace{Cage: 2, TID: 1, Depth: 1, Call: abi.CallGetpid, Result: abi.GrateErr},
+			"[cage 2 -> grate ?] getpid() = GRATE_ERR (the grate ended while it served) <0.000000000>\n",
+		},
 	} {
 		var b bytes.Buffer
 		(&tracer{&b}).print(c.trace)
