@@ -94,8 +94,8 @@ func (g *grateFlag) load(ctx context.Context, rt *lindbridge.Runtime) (*lindbrid
 			return nil, fmt.Errorf("grate %s: %w: a name with spaces needs quotes of its own: --grate \"'%s'\"",
 				g.file, syscall.ENOENT, g.word)
 		}
-		return nil, fmt.Errorf("grate %s: %w: give its path from here, then its arguments (make grates builds lindbridge's examples)",
-			g.file, syscall.ENOENT)
+		const hint = "give its path from here, then its arguments (make grates builds lindbridge's examples)"
+		return nil, fmt.Errorf("grate %s: %w: %s", g.file, syscall.ENOENT, hint)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("grate: %w", err)
@@ -118,11 +118,12 @@ func (g *grateFlag) notServed(w io.Writer, r exitcoord.Report) error {
 		// It has not complained itself.
 		hint = ": a grate registers its handlers and then calls grate_serve (see guests/lind/README.md)"
 	}
-	return fmt.Errorf("grate %s: it ended before it served, so that the program was not started (%v)%s", g.file, r.Status, hint)
+	return fmt.Errorf("grate %s: it ended before it served, so that the program was not started (%v)%s",
+		g.file, r.Status, hint)
 }
 
-// explainEnd says what the user of a program has to know of the end of a grate. below is the end of what the grate is stacked
-// on: a grate that ends after that has done its work.
+// explainEnd says what the user of a program has to know of the end of a grate. below is the end of what the grate is
+// stacked on: a grate that ends after that has done its work.
 func (g *grateFlag) explainEnd(w io.Writer, r, below exitcoord.Report) {
 	name := "grate " + g.file
 	explain(w, name, r)

@@ -162,7 +162,7 @@ func TestHelpAndVersion(t *testing.T) {
 	}{
 		{nil, []string{"lindbridge run prog.wasm", "run ", "version"}},
 		{[]string{"--help"}, []string{"lindbridge run prog.wasm"}},
-		{[]string{"run", "--help"}, []string{"--dir", "--time-limit", "--exit-report", "124", "134", "128 + n", "Ctrl-C"}},
+		{[]string{"run", "--help"}, []string{"--dir", "--time-limit", "--exit-report", "--grate", "--grate-dir", "--trace", "124", "134", "128 + n", "Ctrl-C"}},
 		{[]string{"version"}, []string{"lindbridge", "lindshim", "wasmtime", "liblindshim.so"}},
 	} {
 		code, out, errs := invoke(t, c.args...)
