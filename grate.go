@@ -99,6 +99,9 @@ func (rt *Runtime) LoadGrate(ctx context.Context, b []byte) (*Module, error) {
 // has ended and answers its wait status. A grate's handlers are copied to the next cage down before that is given its own
 // (copy_handler_table_to_cage).
 //
+// Programs of a stack that are given the same Stdout or Stderr write to it at the same time: one that is no *os.File has to
+// bear that.
+//
 // It blocks until each grate has said that it serves, or ctx is done. On any error nothing is left running.
 //
 // # Errors
@@ -213,6 +216,9 @@ func (rt *Runtime) buildStack(app Program, grates []Grate) (_ []*Cage, err error
 			return nil, ErrNoModule
 		}
 		if cages[i], err = rt.build(p, g); err != nil {
+			if g != nil {
+				err = fmt.Errorf("grate %d: %w", i+1, err)
+			}
 			return nil, err
 		}
 		if g == nil {

@@ -85,7 +85,8 @@ func (s *System) traced(
 //
 // # Errors
 //
-//   - -ESRCH: the target is another cage that is stopping, or is gone; exit and exit_group of such a one answer 0
+//   - -ESRCH: the target is another cage that is stopping, or is gone; exit, exit_group and harsh_cage_exit are let
+//     through where they go on to a grate, and else answer 0
 //   - -EPERM: t may not name the target
 //   - as Syscall
 func (s *System) SyscallOn(t *Thread, target abi.CageID, call abi.Call, a *Args) int64 {
@@ -96,7 +97,8 @@ func (s *System) SyscallOn(t *Thread, target abi.CageID, call abi.Call, a *Args)
 		return abi.ENOSYS.Result()
 	}
 	t.sys = s
-	ends := call == abi.CallExit || call == abi.CallExitGroup
+	// What ends a cage, and what tells of its end, is about one that may be stopping already.
+	ends := call == abi.CallExit || call == abi.CallExitGroup || call == abi.CallHarshCageExit
 	c := s.cages.Load(uint64(target))
 	if !ends && (c == nil || c.stopping()) {
 		return abi.ESRCH.Result()
