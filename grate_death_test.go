@@ -28,8 +28,10 @@ var stays = []struct {
 	{name: "reading over and over", body: `(loop $l (drop (call $block)) (br $l))`, stubborn: true},
 	{name: "spin", body: `(call $spin)`, stubborn: true},
 	{name: "host calls", body: `(loop $l (drop ` + ask(geteuid) + `) (br $l))`, stubborn: true},
-	{name: "atomic wait", body: `(loop $l (drop (memory.atomic.wait32 (i32.const 48) (i32.const 0) (i64.const -1))) (br $l))`,
-		stubborn: true},
+	{
+		name: "atomic wait", body: `(loop $l (drop (memory.atomic.wait32 (i32.const 48) (i32.const 0) (i64.const -1))) (br $l))`,
+		stubborn: true,
+	},
 }
 
 // grateEnds are the ways in which a grate ends whose workers are busy.
