@@ -35,8 +35,8 @@ func TestCagesThatKillEachOther(t *testing.T) {
 			var modules [2]Grate
 			for i, does := range []string{c.a, c.b} {
 				modules[i] = b.grate(matrix.Guest{
-					Thread:   `(drop (call $serve))`,
-					Main:     `(call $spawn (i32.const 1))` + told + does + told,
+					Thread: `(drop (call $serve))`,
+					Main:   `(call $spawn (i32.const 1))` + told + does + told,
 					Handlers: []string{`(drop (call $on (i32.const 231) (local.get $cage) (i64.const 50)
 						(i64.const 0) (i64.const 0) (i64.const 0) (i64.const 0) (i64.const 0))) (i32.const 0)`},
 				})
