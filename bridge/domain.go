@@ -184,8 +184,8 @@ func (d *Domain) Memory() (guestmem.Memory, error) {
 }
 
 // Close frees the domain and its linear memory: afterwards no address in it is valid. It is ErrBusy, and the domain
-// stays open, unless it was never started, opened as a grate nor stopped, or Handler.Quiescent has been called, from within which it may
-// be closed. Closing it again does nothing.
+// stays open, unless it was never started, opened as a grate nor stopped, or Handler.Quiescent has been called, from
+// within which it may be closed. Closing it again does nothing.
 func (d *Domain) Close() error {
 	// The shim would delete a domain as soon as its last thread has left, which is before the report finds its way here
 	// by the token. So the report must have come, or be impossible.
