@@ -37,8 +37,8 @@ func TestCagesThatKillEachOther(t *testing.T) {
 				modules[i] = b.grate(matrix.Guest{
 					Thread: `(drop (call $serve))`,
 					Main:   `(call $spawn (i32.const 1))` + told + does + told,
-					Handlers: []string{`(drop (call $on (i32.const 231) (local.get $cage) (i64.const 50) (i64.const 0)
-						(i64.const 0) (i64.const 0) (i64.const 0) (i64.const 0))) (i32.const 0)`},
+					Handlers: []string{`(drop (call $on (i32.const 231) (local.get $cage) (i64.const 50)
+						(i64.const 0) (i64.const 0) (i64.const 0) (i64.const 0) (i64.const 0))) (i32.const 0)`},
 				})
 				modules[i].StopGrace = 20 * time.Millisecond
 			}
