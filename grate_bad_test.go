@@ -399,9 +399,14 @@ func TestSelfRegistration_EndsAtTheDepth(t *testing.T) {
 		recursion      int // of the guest at each level
 		want           int // levels
 	}{
-		{depth: 1, want: 1}, {depth: 4, want: 4}, {depth: 0, want: 16}, {depth: 64, workers: 100, want: 64},
-		{depth: 16, workers: 3, want: 3}, {depth: 16, single: true, want: 1},
-		{depth: 16, recursion: 500, want: 16}, {depth: 64, workers: 100, recursion: 2000, want: atMost},
+		{depth: 1, want: 1},
+		{depth: 4, want: 4},
+		{depth: 0, want: 16},
+		{depth: 64, workers: 100, want: 64},
+		{depth: 16, workers: 3, want: 3},
+		{depth: 16, single: true, want: 1},
+		{depth: 16, recursion: 500, want: 16},
+		{depth: 64, workers: 100, recursion: 2000, want: atMost},
 		{depth: 64, workers: 100, recursion: 1 << 30, want: overflows},
 	} {
 		t.Run(fmt.Sprintf("%+v", c), func(t *testing.T) {

@@ -302,11 +302,25 @@ func TestExamples_RefuseArgumentsThatMakeNoSense(t *testing.T) {
 	rt := newLibrary(t)
 	m := load(t, rt.Runtime, matrix.Guest{Main: "(call $spin)"}.Wat())
 	for _, args := range [][]string{
-		{"strace", "-x"}, {"strace", "-e", "nosuchcall"}, {"strace", "-s", "many"},
-		{"deny", "no-such-policy"}, {"deny", "-r", "forbid open"}, {"deny", "-r", "deny open there"}, {"deny", "-r"},
-		{"fs-mem"}, {"fs-mem", "relative"}, {"fs-mem", "-s", "0", "/"}, {"fs-mem", "-s", "961", "/"},
-		{"geteuid", "-1"}, {"geteuid", "2147483648"}, {"geteuid", "1", "2"},
-		{"chaos", "-e"}, {"chaos", "-e", "101"}, {"chaos", "-e", "1:ENOSUCH"}, {"chaos", "-d", "1:10000001"}, {"chaos", "-k", "-1"},
+		{"strace", "-x"},
+		{"strace", "-e", "nosuchcall"},
+		{"strace", "-s", "many"},
+		{"deny", "no-such-policy"},
+		{"deny", "-r", "forbid open"},
+		{"deny", "-r", "deny open there"},
+		{"deny", "-r"},
+		{"fs-mem"},
+		{"fs-mem", "relative"},
+		{"fs-mem", "-s", "0", "/"},
+		{"fs-mem", "-s", "961", "/"},
+		{"geteuid", "-1"},
+		{"geteuid", "2147483648"},
+		{"geteuid", "1", "2"},
+		{"chaos", "-e"},
+		{"chaos", "-e", "101"},
+		{"chaos", "-e", "1:ENOSUCH"},
+		{"chaos", "-d", "1:10000001"},
+		{"chaos", "-k", "-1"},
 	} {
 		t.Run(strings.Join(args, " "), func(t *testing.T) {
 			grate := example(t, rt, args[0], args[1:]...)

@@ -152,7 +152,7 @@ func (h *grateHammer) liveAndDie(r *rand.Rand) {
 	h.live = append(h.live, s)
 	h.mu.Unlock()
 
-	time.Sleep(time.Duration(r.IntN(3000)) * time.Microsecond) // for others to meet it; nothing depends on how long
+	<-time.After(time.Duration(r.IntN(3000)) * time.Microsecond) // for others to meet it; nothing depends on how long
 	h.mu.Lock()
 	for i, other := range h.live {
 		if other == s {
@@ -181,7 +181,7 @@ func (h *grateHammer) change(r *rand.Rand) {
 	h.mu.Lock()
 	if len(h.live) == 0 {
 		h.mu.Unlock()
-		time.Sleep(time.Millisecond)
+		<-time.After(time.Millisecond)
 		return
 	}
 	a, b := h.live[r.IntN(len(h.live))], h.live[r.IntN(len(h.live))]

@@ -426,7 +426,7 @@ func TestLoadGrate_SaysWhatTheModuleLacks(t *testing.T) {
 		_, err := s.engine.LoadGrate([]byte(tt.wat))
 		mustBe(t, err, tt.want)
 		contains(t, err.Error(), tt.say...)
-		if tt.want != bridge.ErrExport {
+		if !errors.Is(tt.want, bridge.ErrExport) {
 			continue
 		}
 		// As a program it is fine, and found out when it is opened.
