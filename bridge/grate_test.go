@@ -296,8 +296,12 @@ func TestGrate_CallersWaitOrGetEAGAIN(t *testing.T) {
 	}
 	wg.Go(func() { call(again.port) })
 	receive(t, inside, "the first worker")
-	_, err := s.engine.GrateCall(served(again.port, 1), 0, 0, words(0))
-	mustBe(t, err, bridge.ErrLimit)
+	refused := make(chan error, 1)
+	go func() {
+		_, err := s.engine.GrateCall(served(again.port, 1), 0, 0, words(0))
+		refused <- err
+	}()
+	mustBe(t, receive(t, refused, "the refusal"), bridge.ErrLimit)
 	app := s.run(t, bridge.DomainConfig{Cage: 10}, served(again.port, 1), asks)
 	s.answer(t, "the program's call", errnoResult(unix.EAGAIN))
 	for range 3 {
