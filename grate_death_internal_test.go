@@ -228,3 +228,43 @@ func TestGrateKilledWhileItIsRegistered(t *testing.T) {
 		t.Errorf("%d guarded calls reached native", n)
 	}
 }
+
+// TestGrateKilled_StuckElsewhere: a caller whose worker sleeps gets its error at once, also if another thread of the grate
+// never leaves the host, and the grate's exit is stuck with it (I4 and I9 of the exit protocol).
+func TestGrateKilled_StuckElsewhere(t *testing.T) {
+	b := newBackstage(t, Config{})
+	entered, back := make(chan struct{}), make(chan struct{})
+	b.rt.sys.SetNative(guardedCall, func(*threei.Thread, *threei.Args) int64 {
+		entered <- struct{}{}
+		<-back
+		return 0
+	})
+	grate := b.grate(matrix.Guest{
+		Main: `(if (call $register (call $child) (i32.const 39) (i32.const 1)) (then unreachable))
+			(if (call $register (call $child) (i32.const 102) (i32.const 2)) (then unreachable)) (drop (call $serve))`,
+		Handlers: []string{
+			fmt.Sprintf(`(call $say (i32.const 3) (i32.const 0))
+				(call $call (i32.const %d) (i64.const 0) (i64.const 0) (i64.const 0))`, guardedCall),
+			`(call $say (i32.const 3) (i32.const 0))
+				(i64.store (i32.const 700) (i64.const 3600)) (i64.store (i32.const 708) (i64.const 0))
+				(call $on (i32.const 35) (call $self) (call $address (i32.const 700)) (call $self) (i64.const 0) (i64.const 0)
+				(i64.const 0) (i64.const 0))`,
+		},
+	})
+	grate.StopGrace = 20 * time.Millisecond
+	ask := func(call int) string {
+		return fmt.Sprintf(`(call $say (i32.const 4)
+			(call $call (i32.const %d) (i64.const 0) (i64.const 0) (i64.const 0)))`, call)
+	}
+	s := b.stack(b.app(matrix.Guest{Thread: ask(39), Main: `(call $spawn (i32.const 1))` + ask(102) + "(call $spin)"}), grate)
+	b.want(3, 0)
+	b.want(3, 0)
+	<-entered
+	s.Grates[0].Kill()
+	b.want(4, abi.GrateErr) // of the one that sleeps: the other one cannot have returned
+	<-s.Grates[0].Stuck()
+	close(back)
+	b.want(4, abi.GrateErr)
+	s.App.Kill()
+	b.finish(s.App, s.Grates[0])
+}

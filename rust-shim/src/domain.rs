@@ -170,7 +170,7 @@ impl Domain {
             counted: AtomicBool::new(true),
             threads: Mutex::default(),
             threads_total: AtomicU64::new(0),
-            next_tid: AtomicU32::new(1),
+            next_tid: AtomicU32::new(2),
             cancel: Mutex::new(None),
             wake: Mutex::new(None),
             stop_ns: AtomicU64::new(0),
@@ -289,7 +289,8 @@ impl Domain {
             if !self.gate.enter() {
                 return Err(Error::new(Status::Closed, "the domain is stopping"));
             }
-            let slot = Arc::new(Slot::new(self.next_tid(&threads), main));
+            let tid = if main { 1 } else { self.next_tid(&threads) };
+            let slot = Arc::new(Slot::new(tid, main));
             threads.live.insert(slot.tid, slot.clone());
             slot
         };
@@ -412,16 +413,16 @@ impl Domain {
         }
     }
 
-    /// An id that no live thread has. Ids come round again only after all others were used.
+    /// An id that no live thread has, and not 1, which is the first thread's. Ids come round again only after all others were used.
     fn next_tid(&self, threads: &Threads) -> u32 {
         loop {
             let tid = self
                 .next_tid
                 .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |tid| {
-                    Some(if tid + 1 == TID_END { 1 } else { tid + 1 })
+                    Some(if tid + 1 == TID_END { 2 } else { tid + 1 })
                 })
-                .unwrap_or(1);
-            if self.threads_total.load(Ordering::Relaxed) < u64::from(TID_END) - 1
+                .unwrap_or(2);
+            if self.threads_total.load(Ordering::Relaxed) < u64::from(TID_END) - 2
                 || !threads.live.contains_key(&tid)
             {
                 return tid;
@@ -507,7 +508,12 @@ impl Domain {
             let last = self.gate.leave();
             debug_assert!(!last, "this caller is inside as well");
         }
+        // Behind a claimed worker there is a caller of another domain, who must not wait for the rest of this one to leave.
+        let callers_wait = asleep.iter().any(|slot| slot.worker);
         *lock(&self.asleep) = asleep;
+        if callers_wait {
+            self.engine.waker.wake_later(self.clone());
+        }
         // The others are on their way into the queue or out of it.
         let awake: Vec<_> = slots
             .iter()
