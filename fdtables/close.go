@@ -1,7 +1,10 @@
 package fdtables
 
 import (
+	"errors"
+	"slices"
 	"sync/atomic"
+	"time"
 
 	"github.com/lindbridge/lindbridge/abi"
 	"github.com/lindbridge/lindbridge/internal/ids"
@@ -35,8 +38,7 @@ func (t *Table) CloseOnExecAll() []CloseError {
 			d.add(FD(fd), s)
 		}
 	}
-	d.flush()
-	return d.failed
+	return d.end()
 }
 
 // takeMarked takes all descriptors out of the table that are marked CloseOnExec. It answers the table as it was before,
@@ -115,8 +117,16 @@ type dropper struct {
 	ts     *Tables
 	cage   abi.CageID
 	failed []CloseError
+	late   []lateHandler // in the order in which they were started
 	n      int
 	batch  [dropBatch]dropped
+}
+
+// lateHandler is a handler that was started without waiting for it, because one of its kind has missed its deadline.
+type lateHandler struct {
+	h     handler
+	fd    FD
+	ended <-chan error
 }
 
 // dropped is one descriptor of a batch.
@@ -135,22 +145,64 @@ func (d *dropper) add(fd FD, s *slot) {
 	d.n++
 }
 
-// flush ends the batch. It follows the last add.
+// flush ends the batch.
 func (d *dropper) flush() {
 	batch := d.batch[:d.n]
 	d.n = 0
 	d.drop(batch)
 	for i := range batch {
-		p := &batch[i]
-		if p.v == inFlight {
-			continue
-		}
-		if err := d.ts.handlers.run(p.s.entry, p.left); err != nil {
-			d.failed = append(d.failed,
-				CloseError{Cage: d.cage, FD: p.fd, Entry: p.s.entry, Remaining: p.left, Err: err})
+		if p := &batch[i]; p.v != inFlight {
+			d.run(p)
 		}
 	}
 	clear(batch)
+}
+
+// run runs the handler of p, or starts it if its kind is late.
+func (d *dropper) run(p *dropped) {
+	if d.isLate(p.s.entry.Kind) {
+		if h := d.ts.handlers.due(p.s.entry, p.left); h.fn != nil {
+			d.late = append(d.late, lateHandler{h: h, fd: p.fd, ended: h.start()})
+		}
+		return
+	}
+	if err := d.ts.handlers.run(p.s.entry, p.left); err != nil {
+		d.fail(p.fd, p.s.entry, p.left, err)
+	}
+}
+
+// isLate reports whether a handler of kind k has missed its deadline in this call.
+func (d *dropper) isLate(k Kind) bool {
+	for i := range d.failed {
+		if d.failed[i].Entry.Kind == k && errors.Is(d.failed[i].Err, ErrHandlerDeadline) {
+			return true
+		}
+	}
+	return false
+}
+
+func (d *dropper) fail(fd FD, e Entry, left uint64, err error) {
+	d.failed = append(d.failed, CloseError{Cage: d.cage, FD: fd, Entry: e, Remaining: left, Err: err})
+}
+
+// end follows the last add. It waits for the handlers that are late and answers those that failed, in ascending order of
+// their descriptors.
+func (d *dropper) end() []CloseError {
+	d.flush()
+	if len(d.late) == 0 {
+		return d.failed
+	}
+	began := time.Now()
+	for _, l := range d.late {
+		timer := time.NewTimer(l.h.deadline - time.Since(began))
+		err := l.h.await(l.ended, timer.C)
+		timer.Stop()
+		if err != nil {
+			d.fail(l.fd, l.h.e, l.h.remaining, err)
+		}
+	}
+	slices.SortFunc(d.failed, func(a, b CloseError) int { return int(a.FD - b.FD) })
+	return d.failed
 }
 
 func (d *dropper) drop(batch []dropped) {

@@ -28,7 +28,8 @@
 //   - F3: what Acquire answers is open until Release
 //   - F4: a change of a table is one step for any observer: dup2 never shows a closed descriptor, exec closes all that
 //     it closes at once, a fork's copy is the source as it was at one moment
-//   - F5: an error of a close handler, or its panic, is reported and changes nothing else
+//   - F5: an error of a close handler, its panic, or that it does not return by its deadline, is reported and changes
+//     nothing else
 //   - F6: a call that fails with an error number has changed nothing, and called nothing
 //   - F7: after Remove the table stays empty, whatever calls race with it
 //
@@ -52,8 +53,8 @@
 //
 // # Goroutines and locks
 //
-// It starts no goroutine. Handlers and Config.OnCloseError run on the goroutine of the call that caused them, with no
-// lock held. The order of locks:
+// Handlers and Config.OnCloseError run on the goroutine of the call that caused them, with no lock held. A handler with a
+// deadline has a goroutine of its own instead, which ends with it; there are no others. The order of locks:
 //
 //	Table.mu
 //	  registry.creditMu
@@ -93,7 +94,8 @@
 //   - OpenFrom at or past the limit is EINVAL, as F_DUPFD; the crate answers EMFILE
 //   - the lowest free descriptor is given out always; one of the crate's tables prefers numbers never used
 //   - a handler that fails is reported as an error and the rest go on; the crate panics, passes the number on as an
-//     unsigned one, or ignores it, depending on the table and the call. One that panics is reported as well
+//     unsigned one, or ignores it, depending on the table and the call. One that panics is reported as well, and one that
+//     does not return can be given a deadline; the crate's caller hangs with it
 //   - an I/O in flight keeps its underfd open (Acquire); the crate has nothing like it, so that a close and a reuse
 //     of the number can hit the I/O (lind-wasm issues 1127 and 1128)
 //   - a fork is one instant; the crate reads the source twice
@@ -102,4 +104,14 @@
 //   - kinds from KindReserved on are refused (EINVAL)
 //   - several descriptors that go at once (Remove, CloseOnExecAll) lose their references up to 64 at a time, before
 //     their handlers run in ascending order; the crate goes one by one. Each handler's remaining count is the same
+//
+// # Beside gVisor's FDTable
+//
+// The FDTable of gVisor's sentry (pkg/sentry/kernel) solves the same problem for one kernel's tasks. It too has an array
+// of atomic pointers to immutable descriptors that grows by a copy, a mutex for writers, and lookups that take a
+// reference on the open file. What differs here: a look at an entry (Translate) writes nothing that threads share, so that
+// it is flat with threads, and a reference is for I/O alone; the count of an open file and whether it is dead are one
+// word, so that whoever drops the last reference is known without a lock; descriptors are of several kinds whose files
+// live elsewhere, so that a registry counts by number what there is one object for; and a fork or exec publishes one new
+// array, where gVisor goes descriptor by descriptor under the lock.
 package fdtables

@@ -96,8 +96,7 @@ func (ts *Tables) Remove(cage abi.CageID) ([]CloseError, error) {
 	for fd := range used.All() {
 		d.add(FD(fd), (*a)[fd].Load())
 	}
-	d.flush()
-	return d.failed, nil
+	return d.end(), nil
 }
 
 // Cages is the cages that have a table, in ascending order. One that gets or loses its table meanwhile may or may not be
