@@ -82,6 +82,13 @@
 //	remove_cage_from_fdtable               Tables.Remove
 //	empty_fds_for_exec                     Table.CloseOnExecAll
 //	return_fdtable_copy                    Table.Snapshot
+//	prepare_bitmasks_for_select,           Select.Translate
+//	  get_bitmask_for_select
+//	get_one_virtual_bitmask_from_          Select.Answer, of all kinds at once
+//	  select_result
+//	_init_fd_set, _fd_set, _fd_isset       FDSet
+//	convert_virtualfds_for_poll            Poll.Translate
+//	convert_poll_result_back_to_virtual    Poll.Answer
 //	refresh                                New: there is no state outside a Tables
 //
 // The differences:
@@ -104,6 +111,12 @@
 //   - kinds from KindReserved on are refused (EINVAL)
 //   - several descriptors that go at once (Remove, CloseOnExecAll) lose their references up to 64 at a time, before
 //     their handlers run in ascending order; the crate goes one by one. Each handler's remaining count is the same
+//   - an answer of select or poll goes to every descriptor that stands for an underfd; the crate's mapping back keeps one
+//     of them. The underfds stay open meanwhile
+//   - select takes descriptors up to the limit; from 1024 on the crate answers EINVAL. An underfd too large for a bitmap
+//     is among the unparsed ones; the crate writes past its set
+//   - poll passes a negative descriptor over, as Linux does, and answers POLLNVAL for one that is not open; the crate
+//     panics for those that are out of range, and leaves POLLNVAL to its caller
 //
 // # Beside gVisor's FDTable
 //
@@ -113,5 +126,5 @@
 // it is flat with threads, and a reference is for I/O alone; the count of an open file and whether it is dead are one
 // word, so that whoever drops the last reference is known without a lock; descriptors are of several kinds whose files
 // live elsewhere, so that a registry counts by number what there is one object for; and a fork or exec publishes one new
-// array, where gVisor goes descriptor by descriptor under the lock.
+// array, where gVisor goes descriptor by descriptor.
 package fdtables
