@@ -73,32 +73,68 @@ func (t *Table) closed(fd FD, s *slot) error {
 	if s == nil {
 		return nil
 	}
-	left, v := s.under.drop(s)
-	switch v {
-	case inFlight:
-		return nil
-	case last:
-		t.ts.open.unlink(s.under)
-	case others:
-	}
-	if err := t.ts.handlers.run(s.entry, left); err != nil {
+	if left, err := t.ts.drop(s); err != nil {
 		return &CloseError{Cage: t.cage, FD: fd, Entry: s.entry, Remaining: left, Err: err}
 	}
 	return nil
+}
+
+// drop drops the table reference of s, answers how many are left, and the error of the handler that was due.
+func (ts *Tables) drop(s *slot) (left uint64, err error) {
+	left, v := s.under.drop(s)
+	switch v {
+	case inFlight:
+		return left, nil
+	case last, lastWatched:
+		ts.open.unlink(s.under)
+	case others:
+	}
+	return left, ts.run(s, left, v)
+}
+
+// run runs the handler that is due for s, and tells the epolls before it if v says so.
+func (ts *Tables) run(s *slot, left uint64, v verdict) error {
+	if v != lastWatched {
+		return ts.handlers.run(s.entry, left)
+	}
+	defer ts.leave(s)()
+	return ts.handlers.run(s.entry, left)
+}
+
+// leave takes the dead underfd of s out of all epolls and, if it is one itself, ends that. The function that it answers
+// follows the Last handler.
+func (ts *Tables) leave(s *slot) func() {
+	ts.epolls.leave(s.under)
+	ep := ts.epolls.of(s.entry)
+	if ep == nil {
+		return func() {}
+	}
+	for _, below := range ts.epolls.empty(ep) {
+		if left, err := ts.drop(below); err != nil {
+			ts.tell(below, left, err)
+		}
+	}
+	return func() { ts.epolls.free(ep) } // while the handler runs, the number is nobody else's
 }
 
 // settle runs the Intermediate handler of a slot whose Last was waiting for I/Os in flight to end when its underfd was
 // opened once more. owed may be nil.
 func (ts *Tables) settle(owed *slot) {
 	if owed != nil {
-		ts.runUnheard(owed, 1)
+		ts.runUnheard(owed, 1, others)
 	}
 }
 
 // runUnheard runs a handler whose failure no caller can be told of.
-func (ts *Tables) runUnheard(s *slot, left uint64) {
-	err := ts.handlers.run(s.entry, left)
-	if err == nil || ts.onError == nil {
+func (ts *Tables) runUnheard(s *slot, left uint64, v verdict) {
+	if err := ts.run(s, left, v); err != nil {
+		ts.tell(s, left, err)
+	}
+}
+
+// tell tells Config.OnCloseError of a failure.
+func (ts *Tables) tell(s *slot, left uint64, err error) {
+	if ts.onError == nil {
 		return
 	}
 	defer func() { _ = recover() }() // as Config.OnCloseError promises
@@ -161,12 +197,15 @@ func (d *dropper) flush() {
 // run runs the handler of p, or starts it if its kind is late.
 func (d *dropper) run(p *dropped) {
 	if d.isLate(p.s.entry.Kind) {
+		if p.v == lastWatched {
+			defer d.ts.leave(p.s)()
+		}
 		if h := d.ts.handlers.due(p.s.entry, p.left); h.fn != nil {
 			d.late = append(d.late, lateHandler{h: h, fd: p.fd, ended: h.start()})
 		}
 		return
 	}
-	if err := d.ts.handlers.run(p.s.entry, p.left); err != nil {
+	if err := d.ts.run(p.s, p.left, p.v); err != nil {
 		d.fail(p.fd, p.s.entry, p.left, err)
 	}
 }
@@ -210,7 +249,7 @@ func (d *dropper) drop(batch []dropped) {
 	for i := range batch {
 		p := &batch[i]
 		u := p.s.under
-		if p.left, p.v = u.drop(p.s); p.v != last {
+		if p.left, p.v = u.drop(p.s); p.v != last && p.v != lastWatched {
 			continue
 		}
 		sh, h := d.ts.open.locate(u.first.entry.Kind, u.first.entry.UnderFD)

@@ -32,6 +32,8 @@
 //     nothing else
 //   - F6: a call that fails with an error number has changed nothing, and called nothing
 //   - F7: after Remove the table stays empty, whatever calls race with it
+//   - F8: an epoll's members are open files, each by the numbers that it was added by: one is a member until it is taken
+//     out or closed, whatever becomes of the number
 //
 // What a descriptor's close means while an I/O on it is in flight is as Linux has it: the number is free at once, the
 // file is closed when the I/O ends. The call of its handler is due then, by whoever releases last. If the host opens
@@ -51,6 +53,11 @@
 // take two uncontended mutexes each, Acquire and Release one atomic addition each. Close allocates nothing; Open
 // allocates once in four calls.
 //
+// A virtual epoll keeps what a guest asked for and waits for nothing: who serves a kind waits in the underfd that the
+// epoll has for it, or reads the members. The word of an open file has a bit that says whether epolls must hear of its
+// end, so that those that no epoll watches pay nothing. Adding, taking out and leaving take one lock of all epolls;
+// changing and reading members one of the epoll alone.
+//
 // # Goroutines and locks
 //
 // Handlers and Config.OnCloseError run on the goroutine of the call that caused them, with no lock held. A handler with a
@@ -59,6 +66,9 @@
 //	Table.mu
 //	  registry.creditMu
 //	    shard.mu, several in ascending order of their index, with creditMu held
+//	epolls.mu
+//	  epoll.mu
+//	    registry.creditMu, shard.mu
 //	handlerTable.mu
 //
 // No two tables are locked at once: Fork fills a table that nobody can find yet.
@@ -89,6 +99,11 @@
 //	_init_fd_set, _fd_set, _fd_isset       FDSet
 //	convert_virtualfds_for_poll            Poll.Translate
 //	convert_poll_result_back_to_virtual    Poll.Answer
+//	epoll_create_empty                     Table.OpenEpoll
+//	epoll_add_underfd                      Table.EpollAddUnderFD
+//	epoll_get_underfd_hashmap              Table.EpollUnderFDs, or EpollUnderFD for one kind
+//	virtualize_epoll_ctl                   Table.EpollCtl
+//	get_virtual_epoll_wait_data            Table.EpollMembers
 //	refresh                                New: there is no state outside a Tables
 //
 // The differences:
@@ -117,6 +132,14 @@
 //     is among the unparsed ones; the crate writes past its set
 //   - poll passes a negative descriptor over, as Linux does, and answers POLLNVAL for one that is not open; the crate
 //     panics for those that are out of range, and leaves POLLNVAL to its caller
+//   - epoll is as Linux has it: the operations are ADD 1, DEL 2, MOD 3 (the crate swaps the last two); a member leaves when
+//     its open file is closed, and its number may be used again meanwhile (the crate keeps members by number, for ever);
+//     epolls may be members of epolls, five in a chain, else ELOOP (the crate: ENOSYS); EPERM for what cannot be polled;
+//     EINVAL for a duplicate of the epoll itself, and for EPOLLEXCLUSIVE where it may not stand. Linux's limits on wake-up
+//     paths (EINVAL) and on watches (ENOSPC) are not kept
+//   - an epoll has an end, and its number is given out again then; the crate's never go. The underfds of an epoll are the
+//     epoll's own and are closed with it. A second one of a kind is EEXIST; the crate panics
+//   - kinds are not sorted apart in an epoll's members: they are one list
 //
 // # Beside gVisor's FDTable
 //

@@ -23,6 +23,9 @@ type Handlers struct {
 	// (kind, underfd) any more; remaining is 0. It is the place to close the underfd. By then the pair counts as
 	// closed: opening it again begins a count of its own.
 	Last func(e Entry, remaining uint64) error
+	// Unpollable, if not nil, reports whether e is a file that an epoll cannot have as a member, such as a regular file. A
+	// panic of it is a yes.
+	Unpollable func(e Entry) bool
 	// Deadline, if positive, is for handlers that nobody trusts to return: each call of one has a goroutine of its own,
 	// and who closes waits that long at most. What has not returned by then is reported as ErrHandlerDeadline and runs on;
 	// what becomes of it later is nobody's to hear. A call that closes many descriptors starts the handlers of a kind that
@@ -77,6 +80,18 @@ func (t *handlerTable) set(k Kind, h Handlers) {
 		next.high[k] = h
 	}
 	t.now.Store(next)
+}
+
+// unpollable reports whether e cannot be a member of an epoll. No lock may be held.
+func (t *handlerTable) unpollable(e Entry) (no bool) {
+	fn := t.of(e.Kind).Unpollable
+	if fn == nil {
+		return false
+	}
+	no = true // unless fn returns
+	defer func() { _ = recover() }()
+	no = fn(e)
+	return no
 }
 
 // handler is one call of a close handler that is due. The zero handler does nothing.

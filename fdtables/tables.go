@@ -24,6 +24,7 @@ type Tables struct {
 	tables   ids.Map[Table] // a cage whose Fork is under way is here, but is not live yet
 	open     registry
 	handlers handlerTable
+	epolls   epolls
 	onError  func(*CloseError) // immutable, may be nil
 }
 
