@@ -39,14 +39,20 @@ const lowKinds = 16
 // handlerSet is the handlers of all kinds. It is immutable.
 type handlerSet struct {
 	low  [lowKinds]Handlers
-	high map[Kind]Handlers
+	high map[Kind]*Handlers
 }
 
-func (s *handlerSet) of(k Kind) Handlers {
+// noHandlers is the handlers of a kind without any. Immutable.
+var noHandlers Handlers
+
+func (s *handlerSet) of(k Kind) *Handlers {
 	if k < lowKinds {
-		return s.low[k]
+		return &s.low[k]
 	}
-	return s.high[k]
+	if h := s.high[k]; h != nil {
+		return h
+	}
+	return &noHandlers
 }
 
 // handlerTable is the registered handlers. The zero handlerTable has none.
@@ -55,12 +61,12 @@ type handlerTable struct {
 	now atomic.Pointer[handlerSet]
 }
 
-// of is the handlers of k at this moment. It takes no lock.
-func (t *handlerTable) of(k Kind) Handlers {
+// of is the handlers of k at this moment, not to be changed. It takes no lock.
+func (t *handlerTable) of(k Kind) *Handlers {
 	if s := t.now.Load(); s != nil {
 		return s.of(k)
 	}
-	return Handlers{}
+	return &noHandlers
 }
 
 func (t *handlerTable) set(k Kind, h Handlers) {
@@ -75,9 +81,9 @@ func (t *handlerTable) set(k Kind, h Handlers) {
 		next.low[k] = h
 	} else {
 		if next.high == nil {
-			next.high = map[Kind]Handlers{}
+			next.high = map[Kind]*Handlers{}
 		}
-		next.high[k] = h
+		next.high[k] = &h
 	}
 	t.now.Store(next)
 }
@@ -114,26 +120,35 @@ func (t *handlerTable) due(e Entry, remaining uint64) handler {
 
 // run calls one handler of e's kind and answers its error; a panic is an error too. No lock may be held.
 func (t *handlerTable) run(e Entry, remaining uint64) error {
-	h := t.due(e, remaining)
-	switch {
-	case h.fn == nil:
-		return nil
-	case h.deadline <= 0:
-		return h.call()
+	h := t.of(e.Kind)
+	fn := h.Last
+	if remaining > 0 {
+		fn = h.Intermediate
 	}
+	switch {
+	case fn == nil:
+		return nil
+	case h.Deadline <= 0:
+		return call(fn, e, remaining)
+	}
+	return handler{fn: fn, e: e, remaining: remaining, deadline: h.Deadline}.inTime()
+}
+
+// inTime starts it and waits for it until its deadline.
+func (h handler) inTime() error {
 	timer := time.NewTimer(h.deadline)
 	defer timer.Stop()
 	return h.await(h.start(), timer.C)
 }
 
-// call calls it on this goroutine.
-func (h handler) call() (err error) {
+// call calls a handler on this goroutine.
+func call(fn func(Entry, uint64) error, e Entry, remaining uint64) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			err = &PanicError{Value: v, Stack: debug.Stack()}
 		}
 	}()
-	return h.fn(h.e, h.remaining)
+	return fn(e, remaining)
 }
 
 // start calls it on a goroutine of its own. Its error arrives on the channel, which nobody needs to read.
@@ -142,7 +157,7 @@ func (h handler) start() <-chan error {
 	go func() {
 		err := ErrHandlerGoexit // unless call returns
 		defer func() { ended <- err }()
-		err = h.call()
+		err = call(h.fn, h.e, h.remaining)
 	}()
 	return ended
 }
