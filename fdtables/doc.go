@@ -141,6 +141,37 @@
 //     epoll's own and are closed with it. A second one of a kind is EEXIST; the crate panics
 //   - kinds are not sorted apart in an epoll's members: they are one list
 //
+// # Histories as text
+//
+// History records calls with their results, and replays what was recorded, so that another implementation can be held
+// against this one. A line is one call: its name, its arguments and, after " = ", its result, with one blank between.
+// Arguments are decimal numbers, flags 0 or 1, and the first one is the cage:
+//
+//	init CAGE                fork SRC DST                   remove CAGE
+//	exec CAGE                handlers KIND                  table CAGE
+//	open CAGE ENTRY          openfrom CAGE START ENTRY      openat CAGE FD ENTRY
+//	dup CAGE FD              dupfrom CAGE FD START CLOEXEC  dup2 CAGE FD TO CLOEXEC
+//	close CAGE FD            translate CAGE FD              limit CAGE N
+//	cloexec CAGE FD ON       info CAGE FD WORD              acquire CAGE FD
+//	release REF              epoll CAGE CLOEXEC             members CAGE EPFD
+//	epollctl CAGE EPFD OP FD EVENTS DATA
+//
+// ENTRY is KIND UNDERFD CLOEXEC INFO. REF is what acquire answered: they count from 0. "handlers" begins to note the close
+// handlers of a kind. The result of a call is what it gives (a descriptor, an entry, a REF), else "ok"; on failure the
+// negative error number, or "nocage", "exists", "none" (of a REF). Behind it stand, each after "; ", the descriptors
+// of a table in ascending order as FD ENTRY, the members of an epoll in ascending order as FD ENTRY EVENTS DATA, and
+// the handlers that ran, in their order, as "closed" REMAINING ENTRY. Lines that begin with # are comments:
+//
+//	# two descriptors of one underfd
+//	init 2 = ok
+//	handlers 7 = ok
+//	open 2 7 100 0 0 = 0
+//	dup 2 0 = 1
+//	close 2 0 = ok; closed 1 7 100 0 0
+//	remove 2 = ok; closed 0 7 100 0 0
+//
+// The tests write a random one: go test -run TestHistory_ReplaysWhatItRecorded -history FILE -calls 1000000
+//
 // # Beside gVisor's FDTable
 //
 // The FDTable of gVisor's sentry (pkg/sentry/kernel) solves the same problem for one kernel's tasks. It too has an array
