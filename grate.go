@@ -99,6 +99,9 @@ func (rt *Runtime) LoadGrate(ctx context.Context, b []byte) (*Module, error) {
 // has ended and answers its wait status. A grate's handlers are copied to the next cage down before that is given its own
 // (copy_handler_table_to_cage).
 //
+// Programs of a stack that are given the same Stdout or Stderr write to it at the same time: one that is no *os.File has to
+// bear that.
+//
 // It blocks until each grate has said that it serves, or ctx is done. On any error nothing is left running.
 //
 // # Errors
@@ -146,9 +149,9 @@ func (rt *Runtime) startStack(ctx context.Context, cages []*Cage, app Program, g
 		if i < len(grates) {
 			p = grates[i].Program
 		}
-		if i > 1 {
-			// The row that the grate two above has filled, for this one's grate to add to.
-			err := rt.sys.CopyHandlerTable(ctx, cages[i-1].ID(), c.ID())
+		if i > 0 && i < len(grates) {
+			// What serves this grate, which is complete by now, is to serve the one below too, but for what this grate adds.
+			err := rt.sys.CopyHandlerTable(ctx, c.ID(), cages[i+1].ID())
 			if err != nil && !errors.Is(err, threei.ErrNoHandlers) {
 				return err
 			}
@@ -213,6 +216,9 @@ func (rt *Runtime) buildStack(app Program, grates []Grate) (_ []*Cage, err error
 			return nil, ErrNoModule
 		}
 		if cages[i], err = rt.build(p, g); err != nil {
+			if g != nil {
+				err = fmt.Errorf("grate %d: %w", i+1, err)
+			}
 			return nil, err
 		}
 		if g == nil {

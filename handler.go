@@ -283,13 +283,22 @@ func (k *hooks) SpawnThread(_ *threei.Thread, startArg uint32) (int32, abi.Errno
 	return int32(tid), 0
 }
 
-// Signal ends the calling cage by a signal to itself. Signals to others come with the signals of cages.
+// Signal ends a cage by a signal: the caller's own, or one that it serves as a grate. Signals to others come with the
+// signals of cages.
 func (k *hooks) Signal(t *threei.Thread, target abi.CageID, sig int32) abi.Errno {
-	if target != (*Cage)(k).ID() {
-		return abi.EPERM
+	c := (*Cage)(k)
+	if target != c.ID() {
+		other := c.rt.running.Load(uint64(target))
+		switch {
+		case other == nil:
+			return abi.ESRCH
+		case !c.rt.mayInterpose(c.ID(), target) && !t.Serves(target):
+			return abi.EPERM
+		}
+		c = other
 	}
 	if sig != 0 && !ignoredByDefault(sig) {
-		(*Cage)(k).end(exitcoord.Cause{Kind: exitcoord.Signal, Signal: sig, TID: t.TID})
+		c.end(exitcoord.Cause{Kind: exitcoord.Signal, Signal: sig, TID: t.TID})
 	}
 	return 0
 }

@@ -3,10 +3,12 @@ package bridge
 import (
 	"testing"
 	"unsafe"
+
+	"github.com/lindbridge/lindbridge/abi"
 )
 
 // countingHandler uses all of a Call that the hot path of a host would.
-type countingHandler struct{ calls, ends int }
+type countingHandler struct{ calls, served, ends, traced int }
 
 func (h *countingHandler) HostCall(c *Call) Verdict {
 	user, ok := c.User().(*countingHandler)
@@ -19,6 +21,9 @@ func (h *countingHandler) HostCall(c *Call) Verdict {
 	user.calls++
 	_ = c.Domain()
 	_ = c.Memory()
+	if c.Worker() && c.Depth() == 1 && c.CallerUser() == any(user) && c.CallerData() == any(user) {
+		h.served++
+	}
 	return Continue
 }
 
@@ -43,22 +48,57 @@ func TestHostCall_AllocatesNothing(t *testing.T) {
 	h := new(countingHandler)
 	d := testDomain(t, h, h)
 	threads := process.threads.live()
-	c := &Call{callABI{user: d.token}}
+	caller := process.threads.put(h)
+	defer process.threads.drop(caller)
+	c := &Call{callABI{user: d.token, callerUser: d.token, callerThreadUser: caller, depth: 1, worker: 1}}
 	if v := hostCall(c); v != Continue {
 		t.Fatalf("verdict is %v", v)
 	}
 	if n := testing.AllocsPerRun(1000, func() { hostCall(c) }); n != 0 {
 		t.Errorf("a host call allocates %v times", n)
 	}
-	if h.calls != 1002 {
-		t.Errorf("%d calls", h.calls)
+	if h.calls != 1002 || h.served != 1002 {
+		t.Errorf("%d calls, of which %d by a worker", h.calls, h.served)
 	}
-	threadEnd(&threadEndABI{user: d.token, threadUser: c.c.threadUser})
+	threadEnd(&threadEndABI{user: d.token, threadUser: c.c.threadUser, worker: 1})
 	if h.ends != 1 {
-		t.Errorf("the thread's end did not have its data")
+		t.Errorf("the worker's end did not have its data")
 	}
-	if n := process.threads.live(); n != threads {
-		t.Errorf("%d threads have data, want %d", n, threads)
+	if n := process.threads.live(); n != threads+1 {
+		t.Errorf("%d threads have data, want %d and the caller", n, threads)
+	}
+}
+
+func TestTrace_AllocatesNothing(t *testing.T) {
+	h := new(countingHandler)
+	d := testDomain(t, h, h)
+	d.engine.trace = func(trace Trace) {
+		if trace.User == any(h) && trace.GrateUser == any(h) {
+			h.traced++
+		}
+	}
+	c := &traceABI{user: d.token, grateUser: d.token, call: 1, depth: 1}
+	if n := testing.AllocsPerRun(1000, func() { traced(c) }); n != 0 {
+		t.Errorf("a trace allocates %v times", n)
+	}
+	if h.traced != 1001 {
+		t.Errorf("%d traces", h.traced)
+	}
+}
+
+// A call whose grate has died while it served is traced after that, when the host may have closed the grate.
+func TestTrace_IsToldOfACallWhoseGrateIsGone(t *testing.T) {
+	d := testDomain(t, new(countingHandler), "caller")
+	var told []Trace
+	d.engine.trace = func(trace Trace) { told = append(told, trace) }
+	traced(&traceABI{user: d.token, grateUser: ^uint64(0), call: 7, result: abi.GrateErr})
+	if len(told) != 1 || told[0].User != "caller" || told[0].GrateUser != nil || told[0].Result != abi.GrateErr {
+		t.Errorf("told %+v", told)
+	}
+	// Of a host's call there is nobody left to tell: it must do no harm.
+	traced(&traceABI{grateUser: ^uint64(0), call: 8})
+	if len(told) != 1 {
+		t.Errorf("told %+v", told)
 	}
 }
 

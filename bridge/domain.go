@@ -10,8 +10,8 @@ import (
 
 // Domain is the execution side of one cage: a linear memory and guest threads. Its methods are safe for concurrent use.
 //
-// Its life: NewDomain, Start, any number of SpawnThread, Stop, Handler.Quiescent, Close. One that was never started may
-// be closed at once.
+// Its life: NewDomain, Start, any number of SpawnThread, Stop, Handler.Quiescent, Close. One that was never started, nor
+// opened as a grate, may be closed at once.
 type Domain struct {
 	engine *Engine       // immutable
 	user   any           // immutable
@@ -184,8 +184,8 @@ func (d *Domain) Memory() (guestmem.Memory, error) {
 }
 
 // Close frees the domain and its linear memory: afterwards no address in it is valid. It is ErrBusy, and the domain
-// stays open, unless it was never started nor stopped, or Handler.Quiescent has been called, from within which it may
-// be closed. Closing it again does nothing.
+// stays open, unless it was never started, opened as a grate nor stopped, or Handler.Quiescent has been called, from
+// within which it may be closed. Closing it again does nothing.
 func (d *Domain) Close() error {
 	// The shim would delete a domain as soon as its last thread has left, which is before the report finds its way here
 	// by the token. So the report must have come, or be impossible.

@@ -162,10 +162,14 @@ func TestStop_EndsThreadsAndReportsWhereTheyWere(t *testing.T) {
 	equal(t, "ends of stopped threads", len(h.ends), 0)
 }
 
-// poll waits until fd is readable.
-func poll(fd int) error {
+// poll waits until one of the descriptors is readable.
+func poll(fds ...int) error {
+	var list []unix.PollFd
+	for _, fd := range fds {
+		list = append(list, unix.PollFd{Fd: int32(fd), Events: unix.POLLIN})
+	}
 	for {
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(patience/time.Millisecond))
+		n, err := unix.Poll(list, int(patience/time.Millisecond))
 		if errors.Is(err, unix.EINTR) {
 			continue
 		}

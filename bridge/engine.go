@@ -34,9 +34,9 @@ type Config struct {
 	// Handler carries out host calls. Not nil.
 	Handler Handler
 	// OnPanic, if not nil, is told of each panic of the Handler: its value, the stack (as debug.Stack has it) and the
-	// domain's DomainConfig.User. It is called on the thread that panicked, many at once. If it panics in turn, that is
-	// swallowed. A panic in HostCall traps the guest thread; one in ThreadEnd or Quiescent has no other effect. Without
-	// OnPanic the trap is all that is seen of it.
+	// domain's DomainConfig.User; of one of Trace, the grate's. It is called on the thread that panicked, many at once.
+	// If it panics in turn, that is swallowed. A panic in HostCall traps the guest thread; one in ThreadEnd or Quiescent
+	// has no other effect. Without OnPanic the trap is all that is seen of it.
 	OnPanic func(value any, stack []byte, user any)
 }
 

@@ -45,7 +45,7 @@ var (
 	ErrClosed = errors.New("domain is stopping")
 	// ErrDepth is returned when calls into grates are nested too deep: ELOOP.
 	ErrDepth = errors.New("calls are nested too deep")
-	// ErrBusy is returned by a Close of what is still in use. The object stays open.
+	// ErrBusy is returned by a Close of what is still in use, which stays open, and for what can be done once and was.
 	ErrBusy = errors.New("still in use")
 )
 

@@ -21,16 +21,18 @@ const grateArgs = 12
 
 // OpenGrate makes the domain a grate: from here on it serves the system calls of others whose handlers name its port, each
 // on the thread that makes it, by a worker of its own. The domain's stop closes the port, which is not given out again. A
-// port has at most 38 bits and is not 0. A domain is opened once, before or after Start.
+// port has at most 38 bits and is not 0. A domain is opened once, before or after Start, and from then on has to be stopped
+// before it is closed.
 //
 // # Errors
 //
-//   - ErrExport: the module lacks what workers need, or was not loaded by LoadGrate; the message says how to link it
+//   - ErrExport: the module lacks what workers need, or has a memory of its own and was not loaded by LoadGrate; the
+//     message says how to link it
 //   - ErrClosed: the domain is stopping
 //   - ErrBusy: it is a grate already
 //   - ErrLimit: there are 65,536 grates
 func (d *Domain) OpenGrate(cfg GrateConfig) (port uint64, err error) {
-	handle, err := d.open("open grate in")
+	handle, err := d.enter("open grate in")
 	if err != nil {
 		return 0, err
 	}
@@ -39,18 +41,19 @@ func (d *Domain) OpenGrate(cfg GrateConfig) (port uint64, err error) {
 		c.busy = 1
 	}
 	port, err = d.engine.lib.grateOpen(handle, &c)
-	return port, d.wrap("open grate in", err)
+	return port, d.entered("open grate in", err)
 }
 
 // GrateCall has the grate that a word of the handler table names serve a call, in the name of the cage with that number.
 // args are six arguments, each followed by the cage that it belongs to. Within Handler.HostCall, on its thread, it is a
 // nested call of that guest thread, and is interrupted with it; elsewhere it is the host's own. It blocks until the grate
-// has answered, or is gone. The result is what the caller is to get: abi.GrateErr if the grate died while it served.
+// has answered, or is gone. The result is what the caller is to get: abi.GrateErr if the grate died while it served, and
+// -EINTR if the guest thread is being stopped, which ends when its host call returns.
 //
 // # Errors
 //
 //   - ErrClosed: the entry names no grate that is there
-//   - ErrLimit: the grate has no worker for it, and does not let callers wait
+//   - ErrLimit: the grate has no worker for it, and does not let callers wait, or its memory has no room for one
 //   - ErrDepth: calls are nested too deep, or too little of the thread's stack is left
 func (e *Engine) GrateCall(entry, cage, call uint64, args *[12]uint64) (int32, error) {
 	return e.lib.grateCall(entry, cage, call, args)
@@ -58,8 +61,8 @@ func (e *Engine) GrateCall(entry, cage, call uint64, args *[12]uint64) (int32, e
 
 // InterruptFD is a descriptor for a HostCall of a worker that blocks by itself: it becomes readable when a domain whose
 // call the calling thread serves begins to stop. The call is to end with EINTR then, after it has read the descriptor,
-// once, for later calls of the same worker may block again. It belongs to the shim, and is good until HostCall returns.
-// It is ErrInvalid outside HostCall.
+// once, for later calls of the same worker may block again. It is to be polled beside Domain.CancelFD, which tells of the
+// grate's own stop. It belongs to the shim, and is good until HostCall returns. It is ErrInvalid outside HostCall.
 func (e *Engine) InterruptFD() (int, error) {
 	fd, err := e.lib.callInterruptFD()
 	return int(fd), err
@@ -135,7 +138,7 @@ type Trace struct {
 	Data any
 	// Depth is how many workers deep it was served: 1 for a call of a program.
 	Depth uint32
-	// GrateUser is the grate's DomainConfig.User.
+	// GrateUser is the grate's DomainConfig.User, nil if the grate has died meanwhile and was closed.
 	GrateUser any
 	// Call is its number, Args its arguments, ArgCages whose each of them is, and Result what the caller gets.
 	Call     uint64
@@ -149,25 +152,29 @@ type Trace struct {
 // traced tells Config.Trace of a call.
 func traced(c *traceABI) {
 	crossing()
-	grate := process.domains.at(c.grateUser)
-	if grate == nil {
-		return
-	}
-	e := grate.value.engine
 	t := Trace{
-		TID: c.tid, Depth: c.depth, GrateUser: grate.value.user, Call: c.call, Args: c.args, ArgCages: c.argcages,
+		TID: c.tid, Depth: c.depth, Call: c.call, Args: c.args, ArgCages: c.argcages,
 		Result: c.result, Begin: time.Duration(c.startNs), Took: time.Duration(c.durationNs),
 	}
+	// The caller is out of the grate by now, which may be gone. A caller that is a guest is there until this returns.
+	var whose *Domain
 	if d := process.domains.at(c.user); d != nil {
-		t.User = d.value.user
+		whose, t.User = d.value, d.value.user
 	}
+	if d := process.domains.at(c.grateUser); d != nil {
+		whose, t.GrateUser = d.value, d.value.user
+	}
+	if whose == nil {
+		return // of a call that the host made: it knows the result
+	}
+	e := whose.engine
 	if data := process.threads.at(c.threadUser); data != nil {
 		t.Data = data.value
 	}
 	returned := false
 	defer func() {
 		if !returned {
-			e.recovered(recover(), grate.value)
+			e.recovered(recover(), whose)
 		}
 	}()
 	e.trace(t)

@@ -85,7 +85,8 @@ func (s *System) traced(
 //
 // # Errors
 //
-//   - -ESRCH: the target is another cage that is stopping, or is gone; exit and exit_group of such a one answer 0
+//   - -ESRCH: the target is another cage that is stopping, or is gone; exit, exit_group and harsh_cage_exit are let
+//     through where they go on to a grate, and else answer 0
 //   - -EPERM: t may not name the target
 //   - as Syscall
 func (s *System) SyscallOn(t *Thread, target abi.CageID, call abi.Call, a *Args) int64 {
@@ -96,7 +97,8 @@ func (s *System) SyscallOn(t *Thread, target abi.CageID, call abi.Call, a *Args)
 		return abi.ENOSYS.Result()
 	}
 	t.sys = s
-	ends := call == abi.CallExit || call == abi.CallExitGroup
+	// What ends a cage, and what tells of its end, is about one that may be stopping already.
+	ends := call == abi.CallExit || call == abi.CallExitGroup || call == abi.CallHarshCageExit
 	c := s.cages.Load(uint64(target))
 	if !ends && (c == nil || c.stopping()) {
 		return abi.ESRCH.Result()
@@ -144,7 +146,7 @@ const firstOwnCall = abi.CallRegisterHandler
 //
 // # Errors
 //
-//   - ErrNoCage: of self
+//   - ErrNoCage: of self; ErrStopping: of self, unless a grate serves the call
 //   - ErrNoCage, ErrStopping: of the target, save for exit and exit_group, which answer 0 then
 //   - the cause of ctx
 func (s *System) MakeSyscall(ctx context.Context, self, target abi.CageID, call abi.Call, a *Args) (int64, error) {
@@ -159,7 +161,8 @@ func (s *System) makeSyscall(ctx context.Context, self, target abi.CageID, call 
 	if err := done(ctx); err != nil {
 		return 0, err
 	}
-	if s.cages.Load(uint64(self)) == nil {
+	by := s.cages.Load(uint64(self))
+	if by == nil {
 		return 0, ErrNoCage
 	}
 	if target.IsPseudo() {
@@ -176,6 +179,11 @@ func (s *System) makeSyscall(ctx context.Context, self, target abi.CageID, call 
 	t := &Thread{Cage: self, far: far{sys: s, host: true}}
 	if e := s.table.lookup(self, call); e != 0 {
 		return s.callGrateCtx(ctx, t, target, e, call, a)
+	}
+	// Must follow the look-up: the handlers of a cage that ends are dropped some time after it has begun to, and what
+	// they guarded must not become native by that.
+	if !ends && by.stopping() {
+		return 0, by.errStopping()
 	}
 	if c == nil || !t.use(c) {
 		if ends {

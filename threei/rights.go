@@ -19,16 +19,24 @@ func (t *Thread) mayName(c *cage) bool {
 	if t.host {
 		return true
 	}
-	for caller := t.Caller; caller != nil; caller = caller.Caller {
-		if caller.Cage == c.id {
-			return true
-		}
+	if t.Serves(c.id) {
+		return true
 	}
 	if t.target != nil && (t.target == c || c.isServedBy(t.target)) {
 		return true
 	}
 	by := t.sys.cages.Load(uint64(t.Cage))
 	return by != nil && c.isServedBy(by)
+}
+
+// Serves reports whether a thread of the cage waits for t to serve its call.
+func (t *Thread) Serves(id abi.CageID) bool {
+	for caller := t.Caller; caller != nil; caller = caller.Caller {
+		if caller.Cage == id {
+			return true
+		}
+	}
+	return false
 }
 
 // isServedBy reports whether g has a handler registered on c.

@@ -5,9 +5,13 @@ import (
 	"github.com/lindbridge/lindbridge/threei"
 )
 
-// procExit is proc_exit(code). The thread never goes back into the guest, whoever served exit_group.
+// procExit is proc_exit(code). The thread never goes back into the guest, whoever served exit_group: if a grate did not
+// pass it on, the code is at least the thread's; and where the grate is gone, or failed, nothing can keep the cage.
 func procExit(c call) (uint64, Verdict) {
-	c.sys(abi.CallExitGroup, threei.Args{Val: [6]uint64{uint64(c.u32(0))}})
+	c.t.QuitStatus = int32(c.u32(0))
+	if c.sys(abi.CallExitGroup, threei.Args{Val: [6]uint64{uint64(c.u32(0))}}) < 0 {
+		c.w.sys.SyscallNative(c.t, abi.CallExitGroup, c.sysArgs)
+	}
 	return 0, QuitThread
 }
 

@@ -229,6 +229,10 @@ static void leave(struct thread *t, uint32_t outcome) {
   t->stopped.outcome = t->idle ? LINDSHIM_END_STOPPED : outcome; // an idle worker ends with its domain
   t->stopped.left_ns = now();
   strcpy(t->stopped.function, "work");
+  if (t->state.worker) {
+    d->serving--;
+    pthread_cond_broadcast(&d->served);
+  }
   d->inside--;
   int last = d->inside == 0 && d->closed && !d->quiescent;
   struct engine *engine = d->module->engine;
@@ -881,8 +885,6 @@ static int32_t serve(struct domain *d, const char *code, struct frame *caller, c
     *f = caller->next;
     break;
   }
-  d->serving--;
-  pthread_cond_broadcast(&d->served);
   if (outcome == LINDSHIM_END_RETURNED) set_state(t, LINDSHIM_AT_IDLE, 0, 0);
   pthread_mutex_unlock(&mu);
   finish(t, outcome, message); // from here on d may be gone

@@ -54,17 +54,27 @@ The exit code is the program's own, or
 A second Ctrl-C ends lindbridge at once, without waiting for the program's cleanup.
 
 With --grate other programs stand between this one and the system: each serves the system
-calls of the next, the first being the outermost. They write to the same standard output
-and error, and have --env's variables; files they reach by --grate-dir alone.`,
+calls of the next, the first being the outermost. --grate takes a file and its arguments as
+one word, in which quotes work as in a shell. Grates have --env's variables and the same
+standard output and error, no input, and no files but those of --grate-dir. Limits, the exit
+code and the report are the program's. A grate that ends before it serves is why the program
+does not run: code 126. Once it serves, it ends by itself after the program, or --stop-grace
+later by force.`,
 		Example: `  lindbridge run hello.wasm
   lindbridge run --dir .::/ --env LANG=C sort.wasm in.txt out.txt
   lindbridge run --time-limit 5s --exit-report - untrusted.wasm
-  lindbridge run --grate 'strace.wasm -c' --trace prog.wasm`,
+  lindbridge run --trace --grate 'deny.wasm policy.txt' --grate-dir . prog.wasm`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return run(cmd, o, args)
 		},
 	}
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
+		if strings.HasPrefix(err.Error(), "unknown ") {
+			return o.grates.hint(err)
+		}
+		return err
+	})
 	f := cmd.Flags()
 	f.SetInterspersed(false) // flags after the program are the program's
 	f.StringArrayVar(&o.dirs, "dir", nil, "give the program a directory: `HOST[::GUEST]`, its path here and its name there (repeatable)")
@@ -76,7 +86,7 @@ and error, and have --env's variables; files they reach by --grate-dir alone.`,
 	f.Uint64Var(&o.maxMemory, "max-memory", 0, "the most linear memory, in `BYTES` (default what the program declares)")
 	f.StringVar(&o.cacheDir, "cache-dir", "", "keep compiled programs in `DIR` (default lindbridge in your cache directory)")
 	f.BoolVar(&o.noCache, "no-cache", false, "keep no compiled programs")
-	f.Var(o.grates.value(grateFile), "grate", "put a grate between the program and the system: `'FILE [ARG]...'`, quoted as for a shell (repeatable, the first is the outermost)")
+	f.Var(o.grates.value(grateFile), "grate", "put a grate between program and system: `'FILE [ARG]...'` (repeatable, the first is the outermost)")
 	f.Var(o.grates.value(grateDir), "grate-dir", "give the grate named last a directory: `HOST[::GUEST]` (repeatable)")
 	f.BoolVar(&o.trace, "trace", false, "print each call that a grate has served on standard error")
 	addShimFlag(cmd, &o.shim)
@@ -100,34 +110,39 @@ func run(cmd *cobra.Command, o runOptions, args []string) (err error) {
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	defer signal.Stop(signals)
 
-	rt, err := o.runtime(cmd.ErrOrStderr())
+	stderr := cmd.ErrOrStderr()
+	if len(o.grates) > 0 {
+		stderr = shared(stderr)
+	}
+	rt, err := o.runtime(stderr)
 	if err != nil {
 		return &exitError{codeFailure, err}
 	}
 	module, err := rt.LoadFile(cmd.Context(), args[0])
 	if err != nil {
-		return errors.Join(&exitError{fileCode(err), err}, closeRuntime(rt, o.stopGrace))
+		exit := &exitError{fileCode(err), err}
+		if exit.code == codeNotFound {
+			exit.err = o.grates.hint(err)
+		}
+		return errors.Join(exit, closeRuntime(rt, o.stopGrace))
 	}
 	program.Module = module
-	program.Stdin, program.Stdout, program.Stderr = cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr()
-	stack, err := o.spawn(cmd, rt, program, signals)
+	program.Stdin, program.Stdout, program.Stderr = cmd.InOrStdin(), cmd.OutOrStdout(), stderr
+	if len(o.grates) > 0 {
+		program.Stdout = shared(program.Stdout)
+	}
+	stack, err := o.spawn(cmd.Context(), rt, program, signals)
 	if err != nil {
 		var exit *exitError
 		if !errors.As(err, &exit) {
-			err = &exitError{codeCannotRun, fmt.Errorf("%s: %w", args[0], err)}
+			exit = &exitError{codeCannotRun, fmt.Errorf("%s: %w", args[0], err)}
 		}
-		return errors.Join(err, closeRuntime(rt, o.stopGrace))
+		return errors.Join(exit, closeRuntime(rt, o.stopGrace))
 	}
 	cage := stack.App
-	over := wait(cage, signals)
-	if over {
-		err = o.waitGrates(cmd, stack, signals)
-	}
-	if err != nil {
-		return &exitError{codeFailure, err}
-	}
+	over := wait(cage, signals) && o.waitGrates(stderr, stack, signals)
 	r := cage.Report()
-	explain(cmd.ErrOrStderr(), args[0], r)
+	explain(stderr, args[0], r)
 	if err := report.write(r); err != nil {
 		return &exitError{codeFailure, err}
 	}
@@ -145,76 +160,43 @@ func run(cmd *cobra.Command, o runOptions, args []string) (err error) {
 
 // spawn starts the program, with its grates if it has any.
 func (o *runOptions) spawn(
-	cmd *cobra.Command, rt *lindbridge.Runtime, program lindbridge.Program, signals <-chan os.Signal,
+	ctx context.Context, rt *lindbridge.Runtime, program lindbridge.Program, signals <-chan os.Signal,
 ) (*lindbridge.Stack, error) {
-	ctx, cancel := context.WithCancelCause(cmd.Context())
+	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	grates := make([]lindbridge.Grate, len(o.grates))
-	for i, g := range o.grates {
-		module, err := loadGrate(ctx, rt, g.file)
+	for i := range o.grates {
+		module, err := o.grates[i].load(ctx, rt)
 		if err != nil {
 			return nil, &exitError{fileCode(err), err}
 		}
-		p := program // its environment and limits, but for the time limit: it lives as long as what it serves
-		p.Module, p.Args, p.Dirs, p.TimeLimit = module, g.args, g.dirs, 0
-		p.Stdin = nil
-		grates[i] = lindbridge.Grate{Program: p}
+		grates[i] = lindbridge.Grate{Program: lindbridge.Program{
+			Module: module, Args: o.grates[i].args, Env: program.Env, Dirs: o.grates[i].dirs,
+			Stdout: program.Stdout, Stderr: program.Stderr, StopGrace: program.StopGrace,
+		}}
 	}
-	if len(grates) > 0 {
-		// A grate that does not come to serve is ended by a signal.
-		started := make(chan struct{})
-		defer close(started)
-		go func() {
-			select {
-			case sig := <-signals:
-				cancel(fmt.Errorf("ended by %v", sig))
-			case <-started:
-			}
-		}()
+	if len(grates) == 0 {
+		return rt.SpawnStack(ctx, program)
 	}
+	started, early := make(chan struct{}), make(chan syscall.Signal, 1)
+	go func() {
+		defer close(early)
+		o.watchStart(started, signals, early, cancel)
+	}()
 	stack, err := rt.SpawnStack(ctx, program, grates...)
+	close(started)
+	sig, signalled := <-early
+	if err == nil {
+		if signalled {
+			stack.App.KillSignal(sig) // it ran already
+		}
+		return stack, nil
+	}
 	var ended *lindbridge.GrateError
 	if errors.As(err, &ended) {
-		file := o.grates[ended.Index].file
-		explain(cmd.ErrOrStderr(), file, ended.Report)
-		return nil, &exitError{codeCannotRun, fmt.Errorf("grate %s: it ended before it served (%v)", file, ended.Report.Status)}
+		err = &exitError{codeCannotRun, o.grates[ended.Index].notServed(program.Stderr, ended.Report)}
 	}
-	return stack, err
-}
-
-// loadGrate reads and compiles a grate.
-func loadGrate(ctx context.Context, rt *lindbridge.Runtime, file string) (*lindbridge.Module, error) {
-	b, err := os.ReadFile(file)
-	if err != nil {
-		return nil, fmt.Errorf("grate: %w", err)
-	}
-	m, err := rt.LoadGrate(ctx, b)
-	if err != nil {
-		return nil, fmt.Errorf("grate %s: %w", file, err)
-	}
-	return m, nil
-}
-
-// waitGrates waits for the grates of a program that has ended, and says of each that failed how it did. A signal ends
-// them.
-func (o *runOptions) waitGrates(cmd *cobra.Command, stack *lindbridge.Stack, signals <-chan os.Signal) error {
-	if len(stack.Grates) == 0 {
-		return nil
-	}
-	over := make(chan struct{})
-	defer close(over)
-	go func() {
-		select {
-		case <-signals:
-			stack.Kill()
-		case <-over:
-		}
-	}()
-	_, err := stack.Wait(cmd.Context())
-	for i, grate := range stack.Grates {
-		explain(cmd.ErrOrStderr(), o.grates[i].file, grate.Report())
-	}
-	return err
+	return nil, err
 }
 
 // wait waits until the program has ended and answers true; or until a second signal, or until its threads do not leave
@@ -256,6 +238,9 @@ func exitCode(r exitcoord.Report) int {
 
 // explain says on standard error what a program's user has to know of an end that was not its own choice.
 func explain(w io.Writer, name string, r exitcoord.Report) {
+	if r.Cause == nil {
+		return // it has not ended: lindbridge ends before it
+	}
 	switch r.Cause.Kind {
 	case exitcoord.Trap, exitcoord.HostFailure, exitcoord.StartFailed, exitcoord.GrateFailure:
 		fmt.Fprintf(w, "lindbridge: %s: %v\n", name, r.Cause)
@@ -317,6 +302,9 @@ func (o *runOptions) program(args []string) (lindbridge.Program, error) {
 	if o.timeLimit < 0 || o.stopGrace < 0 {
 		return p, errors.New("--time-limit and --stop-grace cannot be negative")
 	}
+	if o.trace && len(o.grates) == 0 {
+		return p, errors.New("--trace prints the calls that grates serve, and there is no --grate")
+	}
 	return p, nil
 }
 
@@ -334,9 +322,10 @@ func parseDir(d string) (lindbridge.Dir, error) {
 
 // runtime makes the runtime, with the compile cache where that can be had.
 func (o *runOptions) runtime(stderr io.Writer) (*lindbridge.Runtime, error) {
-	cfg := lindbridge.Config{ShimPath: o.shim, MaxThreads: o.maxThreads}
+	// The runtime's limit is for the grates too, so that it is no lower than usual.
+	cfg := lindbridge.Config{ShimPath: o.shim, MaxThreads: max(o.maxThreads, lindbridge.DefaultMaxThreads)}
 	if o.trace {
-		cfg.Trace = newTracer(stderr).print
+		cfg.Trace = (&tracer{stderr}).print
 	}
 	if o.noCache {
 		return lindbridge.New(cfg)

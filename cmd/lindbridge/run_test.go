@@ -137,7 +137,7 @@ func TestRun_Report(t *testing.T) {
 			Name string `json:"name"`
 		} `json:"steps"`
 	}
-	if err := json.Unmarshal(b, &report); err != nil || report.Cause.Kind != "trap" || len(report.Steps) != 5 {
+	if err := json.Unmarshal(b, &report); err != nil || report.Cause.Kind != "trap" || len(report.Steps) != 7 {
 		t.Errorf("%v: %+v\n%s", err, report, b)
 	}
 }
@@ -162,7 +162,7 @@ func TestHelpAndVersion(t *testing.T) {
 	}{
 		{nil, []string{"lindbridge run prog.wasm", "run ", "version"}},
 		{[]string{"--help"}, []string{"lindbridge run prog.wasm"}},
-		{[]string{"run", "--help"}, []string{"--dir", "--time-limit", "--exit-report", "124", "134", "128 + n", "Ctrl-C"}},
+		{[]string{"run", "--help"}, []string{"--dir", "--time-limit", "--exit-report", "--grate", "--grate-dir", "--trace", "124", "134", "128 + n", "Ctrl-C"}},
 		{[]string{"version"}, []string{"lindbridge", "lindshim", "wasmtime", "liblindshim.so"}},
 	} {
 		code, out, errs := invoke(t, c.args...)
@@ -181,17 +181,7 @@ func TestHelpAndVersion(t *testing.T) {
 // program has said so.
 func command(t *testing.T, flags ...string) (cmd *exec.Cmd, stderr *bytes.Buffer) {
 	t.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	t.Cleanup(cancel)
-	args := append([]string{"run", "--no-cache"}, flags...)
-	cmd = exec.CommandContext(ctx, self, append(args, guests+"threads.wasm")...)
-	cmd.Env = append(os.Environ(), "LINDBRIDGE_TEST_COMMAND=1")
-	stderr = new(bytes.Buffer)
-	cmd.Stderr = stderr
+	cmd, stderr = process(t, append(flags, guests+"threads.wasm")...)
 	stdin, err := cmd.StdinPipe() // nothing is written to it, and it stays open
 	if err != nil {
 		t.Fatal(err)
@@ -208,6 +198,22 @@ func command(t *testing.T, flags ...string) (cmd *exec.Cmd, stderr *bytes.Buffer
 		t.Fatalf("%v: %s", err, stderr)
 	}
 	go io.Copy(io.Discard, stdout)
+	return cmd, stderr
+}
+
+// process is a run of the command as a process of its own, to be started. It is ended with the test.
+func process(t *testing.T, args ...string) (cmd *exec.Cmd, stderr *bytes.Buffer) {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	t.Cleanup(cancel)
+	cmd = exec.CommandContext(ctx, self, append([]string{"run", "--no-cache"}, args...)...)
+	cmd.Env = append(os.Environ(), "LINDBRIDGE_TEST_COMMAND=1")
+	stderr = new(bytes.Buffer)
+	cmd.Stderr = stderr
 	return cmd, stderr
 }
 

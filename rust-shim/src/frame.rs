@@ -45,7 +45,7 @@ struct Held(&'static OsThread);
 impl Drop for Held {
     fn drop(&mut self) {
         self.0.frame.set(null());
-        self.0.take_notice();
+        *self.0.interrupt() = None; // a descriptor is worth more than the making of another
         self.0.attention.store(false, Ordering::SeqCst);
         UNUSED
             .lock()

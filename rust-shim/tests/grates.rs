@@ -128,7 +128,7 @@ fn a_grate_gets_all_that_was_passed() {
         APP,
         "",
         &format!(
-            "(call $report (call $make (i32.const 39) (i64.const 77) (i64.const {APP}) (i64.const 78) {args}))"
+            "(call $report (call $make (i32.const 39) (i64.const 77) (i64.const {APP}) (i64.const {APP}) {args}))"
         ),
     ));
     let cage = host.cage(app, APP, |_| {});
@@ -139,6 +139,59 @@ fn a_grate_gets_all_that_was_passed() {
     report(cage.user);
     end(&[serves, cage]);
     host.finish(&[], &[app, grate]);
+}
+
+/// A grate acts on the cage that a call is for. A program names no other than itself, and a grate whom it serves; whether
+/// anything else may be named is the host's to say, who gets the call then. Pseudo targets stand for the caller.
+#[test]
+fn a_call_is_for_a_cage_that_its_maker_serves() {
+    let host = grate_host(|_| {});
+    let none = "(i64.const 0) ".repeat(12);
+    let on = |itself: u64, target: &str| {
+        format!("(call $make (i32.const 39) (i64.const 0) (i64.const {itself}) {target} {none})")
+    };
+    let (inner, outer) = (GRATE, GRATE + 1);
+    let modules = [
+        host.load(&grate(outer, &["(i32.wrap_i64 (local.get $cage))"])),
+        host.load(&grate(
+            inner,
+            &[
+                &on(inner, "(local.get $cage)"),
+                &on(inner, "(i64.const 888888)"),
+                &on(inner, "(i64.const 78)"),
+            ],
+        )),
+        host.load(&program(
+            APP,
+            "",
+            &[APP, 78, 777_777]
+                .map(|target| {
+                    format!(
+                        "(call $report {})",
+                        on(APP, &format!("(i64.const {target})"))
+                    )
+                })
+                .concat(),
+        )),
+    ];
+    let above = host.grate(modules[0], outer, |_| {});
+    // What the app gets for itself, for another cage, and for a pseudo target, by what the inner grate names.
+    for (function, expected) in [
+        (1, [APP as i64, 1039, APP as i64]),
+        (2, [inner as i64, 1039, inner as i64]),
+        (3, [1039, 1039, 1039]),
+    ] {
+        let serves = host.grate(modules[1], inner, |_| {});
+        serves.row.set(39, entry(above.port, 1));
+        let cage = host.cage(modules[2], APP, |_| {});
+        cage.row.set(39, entry(serves.port, function));
+        host.start(cage.domain);
+        assert_eq!(values(cage.user, 3), expected);
+        report(cage.user);
+        end(&[serves, cage]);
+    }
+    end(&[above]);
+    host.finish(&[], &modules);
 }
 
 #[test]

@@ -265,8 +265,10 @@ static void print_summary(void)
     for (int i; (i = next_row(printed)) >= 0;) {
         printed[i] = true;
         uint64_t spent = load(&counts[i].ns);
-        // Parts of ten thousand, without a product that overflows.
-        put_row(&line, ns >= 10000 ? spent / (ns / 10000) : 0, spent, load(&counts[i].calls), load(&counts[i].errors));
+        // Parts of ten thousand. From two weeks on the product would overflow: then both are cut to what matters.
+        int cut = ns >> 50 ? 14 : 0;
+        put_row(&line, ns >> cut ? (spent >> cut) * 10000 / (ns >> cut) : 0, spent, load(&counts[i].calls),
+                load(&counts[i].errors));
         put_name(&line, (uint32_t)i);
         lind_put_char(&line, '\n');
         lind_flush(&line, 2);
