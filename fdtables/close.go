@@ -1,7 +1,10 @@
 package fdtables
 
 import (
+	"errors"
+	"slices"
 	"sync/atomic"
+	"time"
 
 	"github.com/lindbridge/lindbridge/abi"
 	"github.com/lindbridge/lindbridge/internal/ids"
@@ -35,8 +38,7 @@ func (t *Table) CloseOnExecAll() []CloseError {
 			d.add(FD(fd), s)
 		}
 	}
-	d.flush()
-	return d.failed
+	return d.end()
 }
 
 // takeMarked takes all descriptors out of the table that are marked CloseOnExec. It answers the table as it was before,
@@ -71,32 +73,68 @@ func (t *Table) closed(fd FD, s *slot) error {
 	if s == nil {
 		return nil
 	}
-	left, v := s.under.drop(s)
-	switch v {
-	case inFlight:
-		return nil
-	case last:
-		t.ts.open.unlink(s.under)
-	case others:
-	}
-	if err := t.ts.handlers.run(s.entry, left); err != nil {
+	if left, err := t.ts.drop(s); err != nil {
 		return &CloseError{Cage: t.cage, FD: fd, Entry: s.entry, Remaining: left, Err: err}
 	}
 	return nil
+}
+
+// drop drops the table reference of s, answers how many are left, and the error of the handler that was due.
+func (ts *Tables) drop(s *slot) (left uint64, err error) {
+	left, v := s.under.drop(s)
+	switch v {
+	case inFlight:
+		return left, nil
+	case last, lastWatched:
+		ts.open.unlink(s.under)
+	case others:
+	}
+	return left, ts.run(s, left, v)
+}
+
+// run runs the handler that is due for s, and tells the epolls before it if v says so.
+func (ts *Tables) run(s *slot, left uint64, v verdict) error {
+	if v != lastWatched {
+		return ts.handlers.run(s.entry, left)
+	}
+	defer ts.leave(s)()
+	return ts.handlers.run(s.entry, left)
+}
+
+// leave takes the dead underfd of s out of all epolls and, if it is one itself, ends that. The function that it answers
+// follows the Last handler.
+func (ts *Tables) leave(s *slot) func() {
+	ts.epolls.leave(s.under)
+	ep := ts.epolls.of(s.entry)
+	if ep == nil {
+		return func() {}
+	}
+	for _, below := range ts.epolls.empty(ep) {
+		if left, err := ts.drop(below); err != nil {
+			ts.tell(below, left, err)
+		}
+	}
+	return func() { ts.epolls.free(ep) } // while the handler runs, the number is nobody else's
 }
 
 // settle runs the Intermediate handler of a slot whose Last was waiting for I/Os in flight to end when its underfd was
 // opened once more. owed may be nil.
 func (ts *Tables) settle(owed *slot) {
 	if owed != nil {
-		ts.runUnheard(owed, 1)
+		ts.runUnheard(owed, 1, others)
 	}
 }
 
 // runUnheard runs a handler whose failure no caller can be told of.
-func (ts *Tables) runUnheard(s *slot, left uint64) {
-	err := ts.handlers.run(s.entry, left)
-	if err == nil || ts.onError == nil {
+func (ts *Tables) runUnheard(s *slot, left uint64, v verdict) {
+	if err := ts.run(s, left, v); err != nil {
+		ts.tell(s, left, err)
+	}
+}
+
+// tell tells Config.OnCloseError of a failure.
+func (ts *Tables) tell(s *slot, left uint64, err error) {
+	if ts.onError == nil {
 		return
 	}
 	defer func() { _ = recover() }() // as Config.OnCloseError promises
@@ -115,8 +153,16 @@ type dropper struct {
 	ts     *Tables
 	cage   abi.CageID
 	failed []CloseError
+	late   []lateHandler // in the order in which they were started
 	n      int
 	batch  [dropBatch]dropped
+}
+
+// lateHandler is a handler that was started without waiting for it, because one of its kind has missed its deadline.
+type lateHandler struct {
+	h     handler
+	fd    FD
+	ended <-chan error
 }
 
 // dropped is one descriptor of a batch.
@@ -135,22 +181,67 @@ func (d *dropper) add(fd FD, s *slot) {
 	d.n++
 }
 
-// flush ends the batch. It follows the last add.
+// flush ends the batch.
 func (d *dropper) flush() {
 	batch := d.batch[:d.n]
 	d.n = 0
 	d.drop(batch)
 	for i := range batch {
-		p := &batch[i]
-		if p.v == inFlight {
-			continue
-		}
-		if err := d.ts.handlers.run(p.s.entry, p.left); err != nil {
-			d.failed = append(d.failed,
-				CloseError{Cage: d.cage, FD: p.fd, Entry: p.s.entry, Remaining: p.left, Err: err})
+		if p := &batch[i]; p.v != inFlight {
+			d.run(p)
 		}
 	}
 	clear(batch)
+}
+
+// run runs the handler of p, or starts it if its kind is late.
+func (d *dropper) run(p *dropped) {
+	if d.isLate(p.s.entry.Kind) {
+		if p.v == lastWatched {
+			defer d.ts.leave(p.s)()
+		}
+		if h := d.ts.handlers.due(p.s.entry, p.left); h.fn != nil {
+			d.late = append(d.late, lateHandler{h: h, fd: p.fd, ended: h.start()})
+		}
+		return
+	}
+	if err := d.ts.run(p.s, p.left, p.v); err != nil {
+		d.fail(p.fd, p.s.entry, p.left, err)
+	}
+}
+
+// isLate reports whether a handler of kind k has missed its deadline in this call.
+func (d *dropper) isLate(k Kind) bool {
+	for i := range d.failed {
+		if d.failed[i].Entry.Kind == k && errors.Is(d.failed[i].Err, ErrHandlerDeadline) {
+			return true
+		}
+	}
+	return false
+}
+
+func (d *dropper) fail(fd FD, e Entry, left uint64, err error) {
+	d.failed = append(d.failed, CloseError{Cage: d.cage, FD: fd, Entry: e, Remaining: left, Err: err})
+}
+
+// end follows the last add. It waits for the handlers that are late and answers those that failed, in ascending order of
+// their descriptors.
+func (d *dropper) end() []CloseError {
+	d.flush()
+	if len(d.late) == 0 {
+		return d.failed
+	}
+	began := time.Now()
+	for _, l := range d.late {
+		timer := time.NewTimer(l.h.deadline - time.Since(began))
+		err := l.h.await(l.ended, timer.C)
+		timer.Stop()
+		if err != nil {
+			d.fail(l.fd, l.h.e, l.h.remaining, err)
+		}
+	}
+	slices.SortFunc(d.failed, func(a, b CloseError) int { return int(a.FD - b.FD) })
+	return d.failed
 }
 
 func (d *dropper) drop(batch []dropped) {
@@ -158,7 +249,7 @@ func (d *dropper) drop(batch []dropped) {
 	for i := range batch {
 		p := &batch[i]
 		u := p.s.under
-		if p.left, p.v = u.drop(p.s); p.v != last {
+		if p.left, p.v = u.drop(p.s); p.v != last && p.v != lastWatched {
 			continue
 		}
 		sh, h := d.ts.open.locate(u.first.entry.Kind, u.first.entry.UnderFD)

@@ -28,9 +28,12 @@
 //   - F3: what Acquire answers is open until Release
 //   - F4: a change of a table is one step for any observer: dup2 never shows a closed descriptor, exec closes all that
 //     it closes at once, a fork's copy is the source as it was at one moment
-//   - F5: an error of a close handler, or its panic, is reported and changes nothing else
+//   - F5: an error of a close handler, its panic, or that it does not return by its deadline, is reported and changes
+//     nothing else
 //   - F6: a call that fails with an error number has changed nothing, and called nothing
 //   - F7: after Remove the table stays empty, whatever calls race with it
+//   - F8: an epoll's members are open files, each by the numbers that it was added by: one is a member until it is taken
+//     out or closed, whatever becomes of the number
 //
 // What a descriptor's close means while an I/O on it is in flight is as Linux has it: the number is free at once, the
 // file is closed when the I/O ends. The call of its handler is due then, by whoever releases last. If the host opens
@@ -50,14 +53,22 @@
 // take two uncontended mutexes each, Acquire and Release one atomic addition each. Close allocates nothing; Open
 // allocates once in four calls.
 //
+// A virtual epoll keeps what a guest asked for and waits for nothing: who serves a kind waits in the underfd that the
+// epoll has for it, or reads the members. The word of an open file has a bit that says whether epolls must hear of its
+// end, so that those that no epoll watches pay nothing. Adding, taking out and leaving take one lock of all epolls;
+// changing and reading members one of the epoll alone.
+//
 // # Goroutines and locks
 //
-// It starts no goroutine. Handlers and Config.OnCloseError run on the goroutine of the call that caused them, with no
-// lock held. The order of locks:
+// Handlers and Config.OnCloseError run on the goroutine of the call that caused them, with no lock held. A handler with a
+// deadline has a goroutine of its own instead, which ends with it; there are no others. The order of locks:
 //
 //	Table.mu
 //	  registry.creditMu
 //	    shard.mu, several in ascending order of their index, with creditMu held
+//	epolls.mu
+//	  epoll.mu
+//	    registry.creditMu, shard.mu
 //	handlerTable.mu
 //
 // No two tables are locked at once: Fork fills a table that nobody can find yet.
@@ -81,6 +92,18 @@
 //	remove_cage_from_fdtable               Tables.Remove
 //	empty_fds_for_exec                     Table.CloseOnExecAll
 //	return_fdtable_copy                    Table.Snapshot
+//	prepare_bitmasks_for_select,           Select.Translate
+//	  get_bitmask_for_select
+//	get_one_virtual_bitmask_from_          Select.Answer, of all kinds at once
+//	  select_result
+//	_init_fd_set, _fd_set, _fd_isset       FDSet
+//	convert_virtualfds_for_poll            Poll.Translate
+//	convert_poll_result_back_to_virtual    Poll.Answer
+//	epoll_create_empty                     Table.OpenEpoll
+//	epoll_add_underfd                      Table.EpollAddUnderFD
+//	epoll_get_underfd_hashmap              Table.EpollUnderFDs, or EpollUnderFD for one kind
+//	virtualize_epoll_ctl                   Table.EpollCtl
+//	get_virtual_epoll_wait_data            Table.EpollMembers
 //	refresh                                New: there is no state outside a Tables
 //
 // The differences:
@@ -93,7 +116,8 @@
 //   - OpenFrom at or past the limit is EINVAL, as F_DUPFD; the crate answers EMFILE
 //   - the lowest free descriptor is given out always; one of the crate's tables prefers numbers never used
 //   - a handler that fails is reported as an error and the rest go on; the crate panics, passes the number on as an
-//     unsigned one, or ignores it, depending on the table and the call. One that panics is reported as well
+//     unsigned one, or ignores it, depending on the table and the call. One that panics is reported as well, and one that
+//     does not return can be given a deadline; the crate's caller hangs with it
 //   - an I/O in flight keeps its underfd open (Acquire); the crate has nothing like it, so that a close and a reuse
 //     of the number can hit the I/O (lind-wasm issues 1127 and 1128)
 //   - a fork is one instant; the crate reads the source twice
@@ -102,4 +126,59 @@
 //   - kinds from KindReserved on are refused (EINVAL)
 //   - several descriptors that go at once (Remove, CloseOnExecAll) lose their references up to 64 at a time, before
 //     their handlers run in ascending order; the crate goes one by one. Each handler's remaining count is the same
+//   - an answer of select or poll goes to every descriptor that stands for an underfd; the crate's mapping back keeps one
+//     of them. The underfds stay open meanwhile
+//   - select takes descriptors up to the limit; from 1024 on the crate answers EINVAL. An underfd too large for a bitmap
+//     is among the unparsed ones; the crate writes past its set
+//   - poll passes a negative descriptor over, as Linux does, and answers POLLNVAL for one that is not open; the crate
+//     panics for those that are out of range, and leaves POLLNVAL to its caller
+//   - epoll is as Linux has it: the operations are ADD 1, DEL 2, MOD 3 (the crate swaps the last two); a member leaves when
+//     its open file is closed, and its number may be used again meanwhile (the crate keeps members by number, for ever);
+//     epolls may be members of epolls, five in a chain, else ELOOP (the crate: ENOSYS); EPERM for what cannot be polled;
+//     EINVAL for a duplicate of the epoll itself, and for EPOLLEXCLUSIVE where it may not stand. Linux's limits on wake-up
+//     paths (EINVAL) and on watches (ENOSPC) are not kept
+//   - an epoll has an end, and its number is given out again then; the crate's never go. The underfds of an epoll are the
+//     epoll's own and are closed with it. A second one of a kind is EEXIST; the crate panics
+//   - kinds are not sorted apart in an epoll's members: they are one list
+//
+// # Histories as text
+//
+// History records calls with their results, and replays what was recorded, so that another implementation can be held
+// against this one. A line is one call: its name, its arguments and, after " = ", its result, with one blank between.
+// Arguments are decimal numbers, flags 0 or 1, and the first one is the cage:
+//
+//	init CAGE                fork SRC DST                   remove CAGE
+//	exec CAGE                handlers KIND                  table CAGE
+//	open CAGE ENTRY          openfrom CAGE START ENTRY      openat CAGE FD ENTRY
+//	dup CAGE FD              dupfrom CAGE FD START CLOEXEC  dup2 CAGE FD TO CLOEXEC
+//	close CAGE FD            translate CAGE FD              limit CAGE N
+//	cloexec CAGE FD ON       info CAGE FD WORD              acquire CAGE FD
+//	release REF              epoll CAGE CLOEXEC             members CAGE EPFD
+//	epollctl CAGE EPFD OP FD EVENTS DATA
+//
+// ENTRY is KIND UNDERFD CLOEXEC INFO. REF is what acquire answered: they count from 0. "handlers" begins to note the close
+// handlers of a kind. The result of a call is what it gives (a descriptor, an entry, a REF), else "ok"; on failure the
+// negative error number, or "nocage", "exists", "none" (of a REF). Behind it stand, each after "; ", the descriptors
+// of a table in ascending order as FD ENTRY, the members of an epoll in ascending order as FD ENTRY EVENTS DATA, and
+// the handlers that ran, in their order, as "closed" REMAINING ENTRY. Lines that begin with # are comments:
+//
+//	# two descriptors of one underfd
+//	init 2 = ok
+//	handlers 7 = ok
+//	open 2 7 100 0 0 = 0
+//	dup 2 0 = 1
+//	close 2 0 = ok; closed 1 7 100 0 0
+//	remove 2 = ok; closed 0 7 100 0 0
+//
+// The tests write a random one: go test -run TestHistory_ReplaysWhatItRecorded -history FILE -calls 1000000
+//
+// # Beside gVisor's FDTable
+//
+// The FDTable of gVisor's sentry (pkg/sentry/kernel) solves the same problem for one kernel's tasks. It too has an array
+// of atomic pointers to immutable descriptors that grows by a copy, a mutex for writers, and lookups that take a
+// reference on the open file. What differs here: a look at an entry (Translate) writes nothing that threads share, so that
+// it is flat with threads, and a reference is for I/O alone; the count of an open file and whether it is dead are one
+// word, so that whoever drops the last reference is known without a lock; descriptors are of several kinds whose files
+// live elsewhere, so that a registry counts by number what there is one object for; and a fork or exec publishes one new
+// array, where gVisor goes descriptor by descriptor.
 package fdtables

@@ -15,6 +15,14 @@ var (
 	ErrCageExists = errors.New("cage has a descriptor table already")
 )
 
+// Errors of close handlers that have a deadline (see Handlers.Deadline).
+var (
+	// ErrHandlerDeadline is the error of one that had not returned at its deadline. It may do so yet.
+	ErrHandlerDeadline = errors.New("close handler has not returned")
+	// ErrHandlerGoexit is the error of one that ended its goroutine instead of returning.
+	ErrHandlerGoexit = errors.New("close handler called runtime.Goexit")
+)
+
 // UnknownFD is the FD of a CloseError of a descriptor whose number nobody knows any more: it was closed while an I/O
 // was in flight, and its Last handler ran when the I/O ended.
 const UnknownFD FD = -1

@@ -1,10 +1,12 @@
 package fdtables
 
 import (
+	"fmt"
 	"maps"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // Handlers are what is called when a descriptor of one kind is closed, by whichever call closes it: exactly one of the
@@ -12,7 +14,7 @@ import (
 //
 // They are called without any lock held, on the goroutine that dropped the reference, and may call anything of this
 // package for any cage. Handlers of different descriptors may run at the same time. One that returns an error or panics
-// is reported and changes nothing else. A handler must not call runtime.Goexit.
+// is reported and changes nothing else. A handler without a Deadline must not call runtime.Goexit.
 type Handlers struct {
 	// Intermediate is called with the entry that was closed while remaining > 0 other descriptors, over all cages,
 	// still share its (kind, underfd). That number is exact for the moment the reference was dropped.
@@ -21,6 +23,14 @@ type Handlers struct {
 	// (kind, underfd) any more; remaining is 0. It is the place to close the underfd. By then the pair counts as
 	// closed: opening it again begins a count of its own.
 	Last func(e Entry, remaining uint64) error
+	// Unpollable, if not nil, reports whether e is a file that an epoll cannot have as a member, such as a regular file. A
+	// panic of it is a yes.
+	Unpollable func(e Entry) bool
+	// Deadline, if positive, is for handlers that nobody trusts to return: each call of one has a goroutine of its own,
+	// and who closes waits that long at most. What has not returned by then is reported as ErrHandlerDeadline and runs on;
+	// what becomes of it later is nobody's to hear. A call that closes many descriptors starts the handlers of a kind that
+	// was late all at once and waits for them once more, together, so that it is late by two deadlines for each kind.
+	Deadline time.Duration
 }
 
 // lowKinds is how many kinds have their handlers in an array.
@@ -29,14 +39,20 @@ const lowKinds = 16
 // handlerSet is the handlers of all kinds. It is immutable.
 type handlerSet struct {
 	low  [lowKinds]Handlers
-	high map[Kind]Handlers
+	high map[Kind]*Handlers
 }
 
-func (s *handlerSet) of(k Kind) Handlers {
+// noHandlers is the handlers of a kind without any. Immutable.
+var noHandlers Handlers
+
+func (s *handlerSet) of(k Kind) *Handlers {
 	if k < lowKinds {
-		return s.low[k]
+		return &s.low[k]
 	}
-	return s.high[k]
+	if h := s.high[k]; h != nil {
+		return h
+	}
+	return &noHandlers
 }
 
 // handlerTable is the registered handlers. The zero handlerTable has none.
@@ -45,12 +61,12 @@ type handlerTable struct {
 	now atomic.Pointer[handlerSet]
 }
 
-// of is the handlers of k at this moment. It takes no lock.
-func (t *handlerTable) of(k Kind) Handlers {
+// of is the handlers of k at this moment, not to be changed. It takes no lock.
+func (t *handlerTable) of(k Kind) *Handlers {
 	if s := t.now.Load(); s != nil {
 		return s.of(k)
 	}
-	return Handlers{}
+	return &noHandlers
 }
 
 func (t *handlerTable) set(k Kind, h Handlers) {
@@ -65,27 +81,98 @@ func (t *handlerTable) set(k Kind, h Handlers) {
 		next.low[k] = h
 	} else {
 		if next.high == nil {
-			next.high = map[Kind]Handlers{}
+			next.high = map[Kind]*Handlers{}
 		}
-		next.high[k] = h
+		next.high[k] = &h
 	}
 	t.now.Store(next)
 }
 
-// run calls one handler of e's kind and answers its error; a panic is an error too. No lock may be held.
-func (t *handlerTable) run(e Entry, remaining uint64) (err error) {
+// unpollable reports whether e cannot be a member of an epoll. No lock may be held.
+func (t *handlerTable) unpollable(e Entry) (no bool) {
+	fn := t.of(e.Kind).Unpollable
+	if fn == nil {
+		return false
+	}
+	no = true // unless fn returns
+	defer func() { _ = recover() }()
+	no = fn(e)
+	return no
+}
+
+// handler is one call of a close handler that is due. The zero handler does nothing.
+type handler struct {
+	fn        func(e Entry, remaining uint64) error
+	e         Entry
+	remaining uint64
+	deadline  time.Duration
+}
+
+// due is the handler for the drop of a reference of e that left remaining others.
+func (t *handlerTable) due(e Entry, remaining uint64) handler {
 	h := t.of(e.Kind)
 	fn := h.Last
 	if remaining > 0 {
 		fn = h.Intermediate
 	}
-	if fn == nil {
-		return nil
+	return handler{fn: fn, e: e, remaining: remaining, deadline: h.Deadline}
+}
+
+// run calls one handler of e's kind and answers its error; a panic is an error too. No lock may be held.
+func (t *handlerTable) run(e Entry, remaining uint64) error {
+	h := t.of(e.Kind)
+	fn := h.Last
+	if remaining > 0 {
+		fn = h.Intermediate
 	}
+	switch {
+	case fn == nil:
+		return nil
+	case h.Deadline <= 0:
+		return call(fn, e, remaining)
+	}
+	return handler{fn: fn, e: e, remaining: remaining, deadline: h.Deadline}.inTime()
+}
+
+// inTime starts it and waits for it until its deadline.
+func (h handler) inTime() error {
+	timer := time.NewTimer(h.deadline)
+	defer timer.Stop()
+	return h.await(h.start(), timer.C)
+}
+
+// call calls a handler on this goroutine.
+func call(fn func(Entry, uint64) error, e Entry, remaining uint64) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			err = &PanicError{Value: v, Stack: debug.Stack()}
 		}
 	}()
 	return fn(e, remaining)
+}
+
+// start calls it on a goroutine of its own. Its error arrives on the channel, which nobody needs to read.
+func (h handler) start() <-chan error {
+	ended := make(chan error, 1)
+	go func() {
+		err := ErrHandlerGoexit // unless call returns
+		defer func() { ended <- err }()
+		err = call(h.fn, h.e, h.remaining)
+	}()
+	return ended
+}
+
+// await is what a started handler comes to until late fires. One that has ended by then is never late.
+func (h handler) await(ended <-chan error, late <-chan time.Time) error {
+	select {
+	case err := <-ended:
+		return err
+	case <-late:
+	}
+	select {
+	case err := <-ended:
+		return err
+	default:
+		return fmt.Errorf("no end within %v: %w", h.deadline, ErrHandlerDeadline)
+	}
 }

@@ -45,9 +45,9 @@ func (r *Ref) Release() {
 	if s == nil {
 		return
 	}
-	if closed := s.under.release(); closed != nil {
+	if closed, v := s.under.release(); closed != nil {
 		u := s.under
 		u.ts.open.unlink(u)
-		u.ts.runUnheard(closed, 0)
+		u.ts.runUnheard(closed, 0, v)
 	}
 }

@@ -24,6 +24,7 @@ type Tables struct {
 	tables   ids.Map[Table] // a cage whose Fork is under way is here, but is not live yet
 	open     registry
 	handlers handlerTable
+	epolls   epolls
 	onError  func(*CloseError) // immutable, may be nil
 }
 
@@ -96,8 +97,7 @@ func (ts *Tables) Remove(cage abi.CageID) ([]CloseError, error) {
 	for fd := range used.All() {
 		d.add(FD(fd), (*a)[fd].Load())
 	}
-	d.flush()
-	return d.failed, nil
+	return d.end(), nil
 }
 
 // Cages is the cages that have a table, in ascending order. One that gets or loses its table meanwhile may or may not be

@@ -22,9 +22,12 @@ import (
 // would be one more locked instruction in each Open.
 
 const (
-	// ioUnit is one I/O reference: the low 24 bits count them. There is one for each call in flight, hence for each
-	// thread at most.
+	// ioUnit is one I/O reference: the low 23 bits count them. There are few for each call in flight, hence for each
+	// thread.
 	ioUnit int64 = 1
+	// watched is a bit that is set for good when the underfd becomes a member of an epoll, or is one: its end has to be
+	// told to the epolls. Who sets it has a reference.
+	watched int64 = 1 << 23
 	// tableUnit is one table reference: bits 24 to 62 count them, less the first one. Each is a word in some table's
 	// array, so that memory ends long before the bits do.
 	tableUnit int64 = 1 << 24
@@ -109,6 +112,8 @@ const (
 	others verdict = iota
 	// last: nothing remains. The dropper takes u out of the registry and runs Last.
 	last
+	// lastWatched is last, and between the two it tells the epolls.
+	lastWatched
 	// inFlight: I/Os remain. The one that ends last runs Last.
 	inFlight
 )
@@ -121,6 +126,10 @@ func (u *under) drop(s *slot) (left uint64, v verdict) {
 		case word == 0:
 			if u.word.CompareAndSwap(word, dead) {
 				return 0, last
+			}
+		case word == watched:
+			if u.word.CompareAndSwap(word, dead) {
+				return 0, lastWatched
 			}
 		case tableRefs(word) == 1:
 			u.dropped = s // must precede the swap: from then on it is read
@@ -136,16 +145,30 @@ func (u *under) drop(s *slot) (left uint64, v verdict) {
 }
 
 // release drops one I/O reference. It answers the slot that the caller must run Last for, after it has taken u out of
-// the registry, or nil.
-func (u *under) release() *slot {
-	if u.word.Add(-ioUnit) == unreferenced && u.word.CompareAndSwap(unreferenced, dead) {
-		return u.dropped
+// the registry, or nil. The verdict says whether to tell the epolls.
+func (u *under) release() (*slot, verdict) {
+	switch word := u.word.Add(-ioUnit); {
+	case word == unreferenced:
+		if u.word.CompareAndSwap(word, dead) {
+			return u.dropped, last
+		}
+	case word == unreferenced|watched:
+		if u.word.CompareAndSwap(word, dead) {
+			return u.dropped, lastWatched
+		}
 	}
-	return nil
+	return nil, inFlight
+}
+
+// watch makes u's end known to the epolls. The caller has a reference.
+func (u *under) watch() {
+	if u.word.Load()&watched == 0 {
+		u.word.Or(watched)
+	}
 }
 
 // refs is how many references of either sort u has, and whether it is alive.
 func (u *under) refs() (tables, ios uint64, alive bool) {
 	word := u.word.Load()
-	return tableRefs(word), uint64(word & (tableUnit - 1)), !isDead(word)
+	return tableRefs(word), uint64(word & (watched - 1)), !isDead(word)
 }

@@ -51,10 +51,10 @@ func TestUnder_TheLastIOOwesTheHandler(t *testing.T) {
 	if _, v := u.drop(second); v != inFlight {
 		t.Fatalf("verdict %d", v)
 	}
-	if s := u.release(); s != nil {
+	if s, _ := u.release(); s != nil {
 		t.Fatal("the first release of two owes the handler")
 	}
-	if s := u.release(); s != second {
+	if s, _ := u.release(); s != second {
 		t.Fatalf("the last release owes %v, want what was dropped last", s)
 	}
 	if u.tryAcquire() {
@@ -106,7 +106,7 @@ func TestUnder_GetAndCloseDecideWhoIsLast(t *testing.T) {
 				answer.Store(failed)
 				continue
 			}
-			if s := u.release(); s != nil && s != &u.first {
+			if s, _ := u.release(); s != nil && s != &u.first {
 				t.Error("the release owes another slot")
 			} else if s != nil {
 				answer.Store(succeeded + 1) // and it was the last

@@ -166,6 +166,21 @@ var blockingCalls = map[string]func(e *env) (abi.Call, []any){
 	"clock_nanosleep since boot": func(e *env) (abi.Call, []any) {
 		return abi.CallClockNanosleep, []any{unix.CLOCK_BOOTTIME, 0, e.timespec(1<<33, 0), 0}
 	},
+	"select": func(e *env) (abi.Call, []any) {
+		r, _ := e.pipe(0)
+		return abi.CallSelect, []any{r + 1, e.fdset(r), 0, 0, 0}
+	},
+	"select with a timeout": func(e *env) (abi.Call, []any) {
+		return abi.CallSelect, []any{0, 0, 0, 0, e.timespec(3600, 0)}
+	},
+	"pselect6 of many": func(e *env) (abi.Call, []any) {
+		var fds []int
+		for range 10 {
+			r, _ := e.pipe(0)
+			fds = append(fds, r)
+		}
+		return callPselect6, []any{fds[9] + 1, e.fdset(fds...), 0, e.fdset(fds...), e.timespec(3600, 0), 0}
+	},
 	"open a FIFO for reading": func(e *env) (abi.Call, []any) {
 		dir, _ := e.fifo()
 		return abi.CallOpenat, []any{dir, e.str("f"), oRdonly, 0}

@@ -34,6 +34,7 @@ type Host struct {
 	files   ids.Map[file] // host descriptor -> what is known of it, from its opening until just before its close
 	paths   sync.Pool     // of *pathBuf
 	vectors sync.Pool     // of *vector
+	selects sync.Pool     // of *selection
 	blocked blockedOpens
 }
 
@@ -47,6 +48,7 @@ func newHost(cfg Config, openat2 bool) (*Host, error) {
 	h := &Host{tables: cfg.Tables, clock: newMonotonic(), openat2: openat2}
 	h.paths.New = func() any { return new(pathBuf) }
 	h.vectors.New = func() any { return new(vector) }
+	h.selects.New = func() any { return new(selection) }
 	cfg.Tables.RegisterCloseHandlers(fdtables.KindKernel, fdtables.Handlers{Last: h.closeLast})
 	return h, nil
 }

@@ -112,36 +112,44 @@ func pollFDs(t *threei.Thread, fds []unix.PollFd, handles []handle, guest []byte
 	if bad > 0 {
 		deadline = time.Now() // there is an answer already
 	}
-	if len(handles) <= threei.MaxWait {
+	n, e := pollOrPark(t, fds, deadline)
+	if e != 0 {
+		return e.Result()
+	}
+	return answerPoll(fds[:len(handles)], guest, n+bad)
+}
+
+// pollOrPark polls all of fds but the last, which is for the cancel token, until deadline, the zero one being never. It is
+// abi.EINTR if the domain stops, and also if the call is parked and will be made again.
+//
+// Preconditions:
+// The host call has had no effect yet.
+func pollOrPark(t *threei.Thread, fds []unix.PollFd, deadline time.Time) (int, abi.Errno) {
+	asked, last := fds[:len(fds)-1], &fds[len(fds)-1]
+	if len(asked) <= threei.MaxWait {
 		// First without waiting: if that does not answer it, the wait is made outside Go.
-		n, e := ppoll(fds[:len(handles)], time.Now())
-		if e != 0 {
-			return e.Result()
-		}
-		if n+bad > 0 || !deadline.IsZero() && time.Until(deadline) <= 0 {
-			return answerPoll(fds[:len(handles)], guest, n+bad)
+		n, e := ppoll(asked, time.Now())
+		if e != 0 || n > 0 || !deadline.IsZero() && time.Until(deadline) <= 0 {
+			return n, e
 		}
 		var set [threei.MaxWait]threei.WaitFD
-		for i := range handles {
-			set[i] = threei.WaitFD{FD: fds[i].Fd, Events: fds[i].Events}
+		for i := range asked {
+			set[i] = threei.WaitFD{FD: asked[i].Fd, Events: asked[i].Events}
 		}
-		if t.Park(set[:len(handles)], deadline) {
-			return abi.EINTR.Result()
+		if t.Park(set[:len(asked)], deadline) {
+			return 0, abi.EINTR
 		}
 	}
 	cancel, e := cancelFD(t)
 	if e != 0 {
-		return e.Result()
+		return 0, e
 	}
-	fds[len(handles)] = unix.PollFd{Fd: int32(cancel), Events: unix.POLLIN}
+	*last = unix.PollFd{Fd: int32(cancel), Events: unix.POLLIN}
 	n, e := ppoll(fds, deadline)
-	if e != 0 {
-		return e.Result()
+	if e == 0 && last.Revents != 0 {
+		e = abi.EINTR
 	}
-	if fds[len(handles)].Revents != 0 {
-		return abi.EINTR.Result()
-	}
-	return answerPoll(fds[:len(handles)], guest, n+bad)
+	return n, e
 }
 
 // answerPoll writes what each descriptor has into the guest's array, and answers n.
