@@ -18,7 +18,7 @@ w_spin=1 w_wait=2 w_poll=4 w_exit=8 w_kill=16 w_trap=32
 sleep="-DNT=2 -DNOTIFIES=1 -DN0=2 -DOPS=$((wait + poll + host))"
 spawning="-DNT=2 -DSPAWNED=2 -DN0=2 -DKILLS=0 -DKILLERS=1 -DOPS=$((spawn + exit + return + wait))"
 mutual="-DNC=2 -DNT=2 -DB=1 -DKILLS=0 -DOPS=$((kill + exit)) -DOPS1=$((kill + exit))"
-jam="-DNC=2 -DNT=2 -DB=1 -DKILLS=3 -DOPS=$stuck -DOPS1=$wait"
+jam="-DNC=2 -DNT=2 -DB=1 -DKILLS=1 -DOPS=$stuck -DOPS1=$exit"
 image="-DNT=2 -DNEXT=1 -DKILLS=0 -DKILLERS=2 -DOPS=$((exec + exit + wait))"
 grate="-DNC=2 -DNT=2 -DB=2 -DNW=1 -DKILLS=3 -DOPS=$call"
 own="-DNC=2 -DNT=2 -DB=1 -DNW=1 -DKILLS=2 -DOPS=$call"
@@ -30,18 +30,18 @@ rows() {
 	cat <<-END
 		# Exhaustive: every state there is.
 		sleepers|pass|$sleep
-		crowd|pass|-DNT=3 -DNOTIFIES=0 -DOPS=$((wait + poll))
+		crowd|pass|-DNT=3 -DOPS=$wait -DN1=0 -DN2=0
 		spawn|pass|$spawning
-		rivals|pass|-DNT=2 -DKILLERS=1 -DOPS=$((exit + return + host))
+		rivals|pass|-DNT=2 -DKILLERS=1 -DOPS=$((exit + return)) -DN1=0
 		mutual|pass|$mutual
 		mutual-steps|pass|-DNC=2 -DNT=2 -DB=1 -DKILLS=1 -DSTEP_KILLS=3 -DOPS=$exit -DOPS1=$kill
 		stuck|pass|$jam
 		exec|pass|$image
 		exec-threads|pass|-DNT=3 -DNEXT=2 -DKILLS=0 -DKILLERS=1 -DOPS=$((exec + wait))
-		callers|pass|$grate -DWOPS=$((w_wait + w_spin))
-		callers-poll|pass|-DNC=2 -DNT=2 -DB=2 -DNW=1 -DKILLS=1 -DOPS=$call -DWOPS=$((w_poll + w_kill))
+		callers|pass|$grate -DWOPS=$w_wait
+		callers-poll|pass|-DNC=2 -DNT=2 -DB=2 -DNW=1 -DKILLS=1 -DOPS=$call -DWOPS=$w_poll
 		callers-end|pass|-DNC=2 -DNT=2 -DB=2 -DNW=1 -DKILLS=0 -DOPS=$call -DWOPS=$((w_exit + w_kill + w_trap))
-		one-caller|pass|-DNC=2 -DNT=1 -DB=1 -DNW=1 -DKILLS=3 -DN0=2 -DOPS=$call -DWOPS=$any
+		one-caller|pass|-DNC=2 -DNT=1 -DB=1 -DNW=1 -DKILLS=3 -DOPS=$call -DWOPS=$((w_wait + w_poll + w_spin))
 		stuck-grate|pass|$own -DOPS1=$stuck -DWOPS=$((w_wait + w_poll))
 		grate-exits|pass|-DNC=2 -DNT=2 -DB=1 -DNW=1 -DKILLS=0 -DOPS=$call -DOPS1=$exit -DWOPS=$((w_kill + w_trap))
 		workers|pass|-DNC=2 -DNT=2 -DB=2 -DNW=2 -DKILLS=2 -DOPS=$call -DWOPS=$w_wait

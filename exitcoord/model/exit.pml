@@ -1288,7 +1288,7 @@ end_judge:
 				assert(I8 || OVER(c) || held != 0);
 				assert(I9 || OVER(c));
 				/* One that no thread is left in has ended, or never began. */
-				assert(I5 || alive[c] > 0 || cause[c] != 0 || own[dom[c]] == 0)
+				assert(I5 || alive[c] > 0 || cause[c] != 0 || (own[dom[c]] & (BIT(NT) - 1)) == 0)
 			fi;
 			c++
 		:: else -> break
