@@ -663,6 +663,7 @@ proctype Sweeper() {
 
 end_idle:
 	do
+	:: false
 #if NW > 0
 	:: grace != 0 ->
 		/* Domain::expire, some time later */
@@ -1298,7 +1299,8 @@ end_judge:
 	};
 	timeout;
 	d_step {
-		/* What was stuck went on by itself. */
+		/* What was stuck went on by itself, and who was counted out in its sleep was woken. */
+		assert(I8 || !(HAS(claimed, 0) && inq[0] != 0));
 		c = 0;
 		do
 		:: c < NC ->
