@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 
 model=$PWD/exitcoord/model/exit.pml
 work=$PWD/build/model
-export MODEL_MB=${MODEL_MB:-450} MODEL_SECONDS=${MODEL_SECONDS:-30}
+export MODEL_MB=${MODEL_MB:-450} MODEL_SECONDS=${MODEL_SECONDS:-40}
 
 # Operations of guest code and of workers, as the model's OP_* and W_*.
 wait=1 poll=2 host=4 stuck=8 spawn=16 exit=32 return=64 kill=128 call=256 exec=512
@@ -41,10 +41,10 @@ rows() {
 		stuck|pass|$jam
 		exec|pass|$image
 		exec-threads|pass|-DNT=3 -DNEXT=2 -DKILLS=0 -DKILLERS=1 -DOPS=$((exec + wait))
-		callers|pass|$grate -DWOPS=$w_wait
-		callers-poll|pass|-DNC=2 -DNT=2 -DB=2 -DNW=1 -DKILLS=1 -DOPS=$call -DWOPS=$w_poll
+		callers|pass|$pair -DWOPS=$w_wait
+		callers-poll|pass|-DNC=2 -DNT=2 -DB=2 -DNW=1 -DKILLS=0 -DOPS=$call -DWOPS=$((w_poll + w_kill))
 		callers-end|pass|-DNC=2 -DNT=2 -DB=2 -DNW=1 -DKILLS=0 -DOPS=$call -DWOPS=$((w_exit + w_kill + w_trap))
-		one-caller|pass|-DNC=2 -DNT=1 -DB=1 -DNW=1 -DKILLS=3 -DOPS=$call -DWOPS=$((w_wait + w_poll + w_spin))
+		one-caller|pass|$single -DWOPS=$any
 		stuck-grate|pass|$own -DOPS1=$stuck -DWOPS=$((w_wait + w_poll))
 		grate-exits|pass|-DNC=2 -DNT=2 -DB=1 -DNW=1 -DKILLS=0 -DOPS=$call -DOPS1=$exit -DWOPS=$((w_kill + w_trap))
 		workers|pass|-DNC=2 -DNT=2 -DB=2 -DNW=2 -DKILLS=2 -DOPS=$call -DWOPS=$w_wait
