@@ -29,7 +29,7 @@ GO_TEST_TIMEOUT ?= 15m
 GO_TEST_ARGS ?=
 
 .PHONY: help build shim grates run test test-c test-grates test-go test-go-nocgo test-rust race bench lint lint-go lint-rust lint-sh fmt guests \
-	guests-go guests-check header header-check matrix suite deps check clean
+	guests-go guests-check header header-check matrix suite model deps check clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -125,6 +125,9 @@ matrix: shim ## Run the exit matrix many times over: make matrix TIMES=200
 
 suite: build ## Run the wasi-threads proposal's own tests: make suite SUITE=.../test/testsuite [TIMES=200]
 	scripts/suite.sh $(BUILD)/lindbridge "$(or $(SUITE),$(error say where the suite is: make suite SUITE=DIR))" $(TIMES)
+
+model: ## Check the model of the exit protocol: every configuration passes, every mutation fails (spin)
+	scripts/model.sh
 
 deps: ## Install the Debian packages that building the C guests needs
 	scripts/deps.sh

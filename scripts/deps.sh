@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # usage: scripts/deps.sh [--check]
-# Installs the Debian packages that building the C guests and checking the .wat guests needs, if any is missing.
+# Installs the Debian packages that building the C guests, checking the .wat guests and the model needs, if any is missing.
 # With --check it installs nothing and fails if something is missing. Neither `make build` nor `make run` needs them:
 # the guests that are written in C are committed.
 set -euo pipefail
@@ -10,6 +10,7 @@ needs=(
 	clang-14:clang-14
 	wasm-ld-14:lld-14
 	wat2wasm:wabt
+	spin:spin
 	/usr/lib/wasm32-wasi/libc.a:wasi-libc
 	/usr/lib/llvm-14/lib/clang/14.0.6/lib/wasi/libclang_rt.builtins-wasm32.a:libclang-rt-14-dev-wasm32
 )
