@@ -133,11 +133,7 @@ func (rt *Runtime) SpawnStack(ctx context.Context, app Program, grates ...Grate)
 	s := &Stack{App: cages[len(grates)]}
 	for i := range grates {
 		s.Grates = append(s.Grates, cages[i])
-		grace := grates[i].StopGrace
-		if grace <= 0 {
-			grace = DefaultStopGrace
-		}
-		s.grace = append(s.grace, grace)
+		s.grace = append(s.grace, grates[i].stopGrace())
 	}
 	return s, nil
 }
@@ -203,7 +199,7 @@ func (rt *Runtime) buildStack(app Program, grates []Grate) (_ []*Cage, err error
 	for i := len(grates); i >= 0; i-- {
 		p, g := app, (*grate)(nil)
 		if i < len(grates) {
-			if p = grates[i].Program; p.Module == nil || p.Module.rt != rt {
+			if p = grates[i].Program; !rt.has(p.Module) {
 				return nil, fmt.Errorf("grate %d: %w", i+1, ErrNoModule)
 			}
 			if !p.Module.grate {
@@ -212,7 +208,7 @@ func (rt *Runtime) buildStack(app Program, grates []Grate) (_ []*Cage, err error
 			g = &grate{below: cages[i+1], ready: make(chan struct{})}
 			child := strconv.FormatUint(uint64(cages[i+1].ID()), 10)
 			p.Env = append(p.Env[:len(p.Env):len(p.Env)], EnvChildCage+"="+child)
-		} else if p.Module == nil || p.Module.rt != rt {
+		} else if !rt.has(p.Module) {
 			return nil, ErrNoModule
 		}
 		if cages[i], err = rt.build(p, g); err != nil {
@@ -285,8 +281,8 @@ func (s *Stack) waitGrate(ctx context.Context, i int) error {
 // Kill ends the program, and then the grates, as by SIGKILL. It returns at once: Wait tells when it is over.
 func (s *Stack) Kill() {
 	s.App.Kill()
-	for i := len(s.Grates) - 1; i >= 0; i-- {
-		s.Grates[i].Kill()
+	for _, c := range slices.Backward(s.Grates) {
+		c.Kill()
 	}
 }
 

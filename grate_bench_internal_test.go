@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -86,21 +85,9 @@ func BenchmarkGrateCall(b *testing.B) {
 					b.Fatalf("%d times", len(times))
 				}
 				ours = append(ours, float64(times[1].Sub(times[0]).Nanoseconds())/calls)
-				begin := time.Now()
-				for range calls {
-					if _, _, errno := syscall.RawSyscall(syscall.SYS_GETEUID, 0, 0, 0); errno != 0 {
-						b.Fatal(errno)
-					}
-				}
-				native = append(native, float64(time.Since(begin).Nanoseconds())/calls)
+				native = append(native, geteuidNs(b, calls))
 			}
-			slices.Sort(ours)
-			slices.Sort(native)
-			x, y := ours[len(ours)/2], native[len(native)/2]
-			b.ReportMetric(x, "ns/call")
-			b.ReportMetric(y, "geteuid-ns")
-			b.ReportMetric(x/y, "x-geteuid")
-			b.ReportMetric(0, "ns/op")
+			reportCalls(b, ours, native)
 		})
 	}
 }

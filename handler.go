@@ -24,7 +24,7 @@ func (h *handler) HostCall(call *bridge.Call) bridge.Verdict {
 	}
 	t, ok := call.ThreadData().(*threei.Thread)
 	if !ok {
-		t = &threei.Thread{Cage: c.ID(), TID: int32(call.TID()), Cancel: (*canceler)(c), Native: c.proc}
+		t = c.thread(call.TID())
 		call.SetThreadData(t)
 	}
 	t.Memory = call.Memory()
@@ -37,6 +37,11 @@ func (h *handler) HostCall(call *bridge.Call) bridge.Verdict {
 		return h.workerCall(call, t, c)
 	}
 	return h.carryOut(call, t, c)
+}
+
+// thread is the host side of a thread of c that has made no host call yet.
+func (c *Cage) thread(tid uint32) *threei.Thread {
+	return &threei.Thread{Cage: c.ID(), TID: int32(tid), Cancel: (*canceler)(c), Native: c.proc}
 }
 
 // carryOut carries the call out for the thread t of c.
@@ -57,6 +62,9 @@ func (h *handler) carryOut(call *bridge.Call, t *threei.Thread, c *Cage) bridge.
 	}
 	return bridge.Verdict(verdict)
 }
+
+// The shim has room for all that a thread can be parked for: this fails to compile where it has not.
+var _ = [bridge.MaxWait - threei.MaxWait]struct{}{}
 
 // park passes on what the thread waits for.
 func park(call *bridge.Call, t *threei.Thread) {
@@ -112,7 +120,7 @@ func (h *handler) serve(call *bridge.Call, t *threei.Thread, c *Cage) *workerTok
 		}
 		caller, ok := call.CallerData().(*threei.Thread)
 		if !ok {
-			caller = &threei.Thread{Cage: user.ID(), Cancel: (*canceler)(user), Native: user.proc}
+			caller = user.thread(0) // which thread it is does not matter to whom it serves
 		}
 		t.Caller = caller
 	}
@@ -133,7 +141,7 @@ func (h *handler) callers() *threei.Thread {
 		}
 		t, ok := caller.Data.(*threei.Thread)
 		if !ok {
-			t = &threei.Thread{Cage: user.ID(), TID: int32(caller.TID), Cancel: (*canceler)(user), Native: user.proc}
+			t = user.thread(caller.TID)
 		}
 		if caller.Worker {
 			t.Caller = outer
@@ -164,16 +172,9 @@ func (w *workerToken) CancelFD() (int, error) {
 	if w.interrupt, err = w.rt.engine.InterruptFD(); err != nil {
 		return -1, err
 	}
-	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	fd, err := threei.JoinTokens(own, w.interrupt)
 	if err != nil {
 		return -1, err
-	}
-	for _, token := range []int{own, w.interrupt} {
-		err := unix.EpollCtl(fd, unix.EPOLL_CTL_ADD, token, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(token)})
-		if err != nil {
-			_ = unix.Close(fd)
-			return -1, err
-		}
 	}
 	w.fd = fd
 	return fd, nil

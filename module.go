@@ -60,6 +60,9 @@ func (rt *Runtime) load(
 	return m, nil
 }
 
+// has reports whether m is a module of this runtime.
+func (rt *Runtime) has(m *Module) bool { return m != nil && m.rt == rt }
+
 // inspect refuses what could only fail later.
 func (m *Module) inspect() (err error) {
 	if m.info, err = m.native.Info(); err != nil {

@@ -33,6 +33,14 @@ type Program struct {
 	MaxMemory uint64
 }
 
+// stopGrace is StopGrace with its default.
+func (p *Program) stopGrace() time.Duration {
+	if p.StopGrace <= 0 {
+		return DefaultStopGrace
+	}
+	return p.StopGrace
+}
+
 // Dir is a directory that a program can reach.
 type Dir struct {
 	// Host is the directory's path on the host.

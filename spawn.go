@@ -36,7 +36,7 @@ func (rt *Runtime) Spawn(ctx context.Context, p Program) (*Cage, error) {
 	if err := context.Cause(ctx); err != nil {
 		return nil, fmt.Errorf("spawn: %w", err)
 	}
-	if p.Module == nil || p.Module.rt != rt {
+	if !rt.has(p.Module) {
 		return nil, fmt.Errorf("spawn: %w", ErrNoModule)
 	}
 	if !rt.begin() {
@@ -101,10 +101,7 @@ func (rt *Runtime) build(p Program, g *grate) (_ *Cage, err error) {
 	if err != nil {
 		return nil, err
 	}
-	grace := p.StopGrace
-	if grace <= 0 {
-		grace = DefaultStopGrace
-	}
+	grace := p.stopGrace()
 	c.dom, err = p.Module.native.NewDomain(bridge.DomainConfig{
 		User: c, MaxMemoryBytes: p.MaxMemory, MaxThreads: uint64(max(p.MaxThreads, 0)),
 		Handlers: handlers, Cage: uint64(c.ID()),
@@ -158,7 +155,7 @@ func installDir(proc *rawposix.Process, i int, dir Dir) error {
 func (c *Cage) adopt() {
 	c.rt.mu.Lock()
 	defer c.rt.mu.Unlock()
-	if _, known := c.rt.cages[c]; known || c.adopted {
+	if c.adopted {
 		return
 	}
 	c.adopted = true

@@ -97,6 +97,7 @@ const (
 	CallLinkat                 Call = 265
 	CallSymlinkat              Call = 266
 	CallReadlinkat             Call = 267
+	CallPselect6               Call = 270
 	CallPpoll                  Call = 271
 	CallUtimensat              Call = 280
 	CallFallocate              Call = 285
@@ -207,6 +208,7 @@ var callNames = [...]string{
 	CallLinkat:                 "linkat",
 	CallSymlinkat:              "symlinkat",
 	CallReadlinkat:             "readlinkat",
+	CallPselect6:               "pselect6",
 	CallPpoll:                  "ppoll",
 	CallUtimensat:              "utimensat",
 	CallFallocate:              "fallocate",

@@ -23,6 +23,14 @@ func osThreads(tb testing.TB) int {
 	return len(list)
 }
 
+// descriptors is how many this process has open.
+func descriptors(tb testing.TB) int {
+	tb.Helper()
+	list, err := os.ReadDir("/proc/self/fd")
+	must(tb, err)
+	return len(list)
+}
+
 // settle waits until count is at most limit. The kernel gives no event for a thread that leaves /proc, and joining it
 // does not wait for that.
 func settle(tb testing.TB, what string, limit int, count func() int) {

@@ -179,7 +179,7 @@ var blockingCalls = map[string]func(e *env) (abi.Call, []any){
 			r, _ := e.pipe(0)
 			fds = append(fds, r)
 		}
-		return callPselect6, []any{fds[9] + 1, e.fdset(fds...), 0, e.fdset(fds...), e.timespec(3600, 0), 0}
+		return abi.CallPselect6, []any{fds[9] + 1, e.fdset(fds...), 0, e.fdset(fds...), e.timespec(3600, 0), 0}
 	},
 	"open a FIFO for reading": func(e *env) (abi.Call, []any) {
 		dir, _ := e.fifo()

@@ -34,29 +34,50 @@ func poll(t *threei.Thread, a *threei.Args) int64 {
 // ppollCall is ppoll(2): array of struct pollfd, its length, timespec to wait or none for ever, signal mask, its size. What
 // is left of the time is written back. The mask is checked, and means nothing as long as no signal interrupts a call.
 func ppollCall(t *threei.Thread, a *threei.Args) int64 {
-	deadline := time.Time{}
-	if a.Val[2] != 0 {
-		d, e := readTimeout(t, a.Val[2], a.Cage[2])
-		if e != 0 {
-			return e.Result()
-		}
-		deadline = t.Deadline(d)
+	deadline, e := readDeadline(t, a.Val[2], a.Cage[2])
+	if e != 0 {
+		return e.Result()
 	}
-	if a.Val[3] != 0 {
-		if a.Val[4] != sigsetSize {
-			return abi.EINVAL.Result()
-		}
-		if _, e := resolve(t, a.Val[3], sigsetSize, a.Cage[3]); e != 0 {
-			return e.Result()
-		}
+	if e := checkMask(t, a.Val[3], a.Val[4], a.Cage[3]); e != 0 {
+		return e.Result()
 	}
 	n := pollUntil(t, a, deadline)
-	if !deadline.IsZero() {
-		if left, e := resolve(t, a.Val[2], timespecSize, a.Cage[2]); e == 0 {
-			writeTimespec(left, time.Until(deadline))
-		}
-	}
+	writeLeft(t, a.Val[2], a.Cage[2], deadline)
 	return n
+}
+
+// readDeadline reads the timespec at addr as a time to wait for from now. With no timespec it is the zero time, never.
+func readDeadline(t *threei.Thread, addr uint64, cage abi.CageID) (time.Time, abi.Errno) {
+	if addr == 0 {
+		return time.Time{}, 0
+	}
+	d, e := readTimeout(t, addr, cage)
+	if e != 0 {
+		return time.Time{}, e
+	}
+	return t.Deadline(d), 0
+}
+
+// writeLeft writes what is left until deadline to the timespec that readDeadline has read, unless it is the zero time.
+func writeLeft(t *threei.Thread, addr uint64, cage abi.CageID, deadline time.Time) {
+	if deadline.IsZero() {
+		return
+	}
+	if left, e := resolve(t, addr, timespecSize, cage); e == 0 {
+		writeTimespec(left, time.Until(deadline))
+	}
+}
+
+// checkMask checks a signal mask of size bytes at addr, if there is one.
+func checkMask(t *threei.Thread, addr, size uint64, cage abi.CageID) abi.Errno {
+	if addr == 0 {
+		return 0
+	}
+	if size != sigsetSize {
+		return abi.EINVAL
+	}
+	_, e := resolve(t, addr, sigsetSize, cage)
+	return e
 }
 
 // pollUntil polls the array of arguments 0 and 1.

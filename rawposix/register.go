@@ -58,7 +58,7 @@ var calls = [...]struct {
 	{abi.CallPoll, poll},
 	{abi.CallPpoll, ppollCall},
 	{abi.CallSelect, selectCall},
-	{callPselect6, pselect6},
+	{abi.CallPselect6, pselect6},
 	{abi.CallPipe, pipe},
 	{abi.CallPipe2, pipe2},
 

@@ -11,9 +11,6 @@ import (
 	"github.com/lindbridge/lindbridge/threei"
 )
 
-// callPselect6 is the number of pselect6, which package abi has no name for.
-const callPselect6 abi.Call = 270
-
 // The events of poll(2) that each set of a select asks for, and those that it is answered for, as Linux has them.
 const (
 	pollRdNorm   = 0x40
@@ -69,35 +66,21 @@ func selectCall(t *threei.Thread, a *threei.Args) int64 {
 // pselect6 is pselect6(2): as select, with a timespec, and a pointer to a signal mask and its size or none. The mask is
 // checked, and means nothing as long as no signal interrupts a call.
 func pselect6(t *threei.Thread, a *threei.Args) int64 {
-	deadline := time.Time{}
-	if a.Val[4] != 0 {
-		d, e := readTimeout(t, a.Val[4], a.Cage[4])
-		if e != 0 {
-			return e.Result()
-		}
-		deadline = t.Deadline(d)
+	deadline, e := readDeadline(t, a.Val[4], a.Cage[4])
+	if e != 0 {
+		return e.Result()
 	}
 	if a.Val[5] != 0 {
 		src, e := resolve(t, a.Val[5], 16, a.Cage[5])
 		if e != 0 {
 			return e.Result()
 		}
-		mask, size := le.Uint64(src), le.Uint64(src[8:])
-		if mask != 0 {
-			if size != sigsetSize {
-				return abi.EINVAL.Result()
-			}
-			if _, e := resolve(t, mask, sigsetSize, a.Cage[5]); e != 0 {
-				return e.Result()
-			}
+		if e := checkMask(t, le.Uint64(src), le.Uint64(src[8:]), a.Cage[5]); e != 0 {
+			return e.Result()
 		}
 	}
 	n := selectUntil(t, a, deadline)
-	if !deadline.IsZero() {
-		if left, e := resolve(t, a.Val[4], timespecSize, a.Cage[4]); e == 0 {
-			writeTimespec(left, time.Until(deadline))
-		}
-	}
+	writeLeft(t, a.Val[4], a.Cage[4], deadline)
 	return n
 }
 

@@ -9,8 +9,6 @@ import (
 	"github.com/lindbridge/lindbridge/fdtables"
 )
 
-const callPselect6 abi.Call = 270
-
 const fdsetSize = 128
 
 // fdset places an fd_set in guest memory.
@@ -50,7 +48,7 @@ func (e *env) wantSets(n int64, sets [3]gp, want ...[]int) {
 }
 
 func TestSelect_SaysWhatIsReady(t *testing.T) {
-	for _, call := range []abi.Call{abi.CallSelect, callPselect6} {
+	for _, call := range []abi.Call{abi.CallSelect, abi.CallPselect6} {
 		e := newEnv(t)
 		r, w := e.pipe(0)
 		file := e.file("x")
@@ -134,7 +132,7 @@ func TestSelect_TimesOutAndTellsWhatIsLeft(t *testing.T) {
 	if s, us := le.Uint64(e.bytes(left, 8)), le.Uint64(e.bytes(left+8, 8)); s != 0 || us != 0 {
 		t.Errorf("%d s %d us left of a timeout", s, us)
 	}
-	e.wantSets(e.call(callPselect6, 64, sets[0], 0, 0, e.timespec(0, 20_000_000), 0), sets, nil, nil, nil)
+	e.wantSets(e.call(abi.CallPselect6, 64, sets[0], 0, 0, e.timespec(0, 20_000_000), 0), sets, nil, nil, nil)
 	if d := time.Since(start); d < 40*time.Millisecond {
 		t.Errorf("40 ms took %v", d)
 	}
@@ -147,7 +145,7 @@ func TestSelect_TimesOutAndTellsWhatIsLeft(t *testing.T) {
 		t.Errorf("%d s %d us left of 1000.5", s, us)
 	}
 	left = e.timespec(1000, 5)
-	if n := e.must(callPselect6, 64, e.fdset(r), 0, 0, left, 0); n != 1 {
+	if n := e.must(abi.CallPselect6, 64, e.fdset(r), 0, 0, left, 0); n != 1 {
 		t.Errorf("pselect6: %d", n)
 	}
 	if s := le.Uint64(e.bytes(left, 8)); s < 900 || s >= 1000 {
@@ -162,7 +160,7 @@ func TestSelect_RefusesBadArguments(t *testing.T) {
 	e := newEnv(t)
 	r, _ := e.pipe(0)
 	set := e.fdset(r)
-	for _, call := range []abi.Call{abi.CallSelect, callPselect6} {
+	for _, call := range []abi.Call{abi.CallSelect, abi.CallPselect6} {
 		e.fails(abi.EINVAL, call, -1, set, 0, 0, 0, 0)
 		e.fails(abi.EBADF, call, 64, 0, e.fdset(r, 60), 0, 0, 0)
 		e.fails(abi.EFAULT, call, 64, gp(memSize-4), 0, 0, 0, 0)
@@ -185,11 +183,11 @@ func TestSelect_RefusesBadArguments(t *testing.T) {
 	}
 	now := e.timespec(0, 0)
 	mask := e.alloc(8)
-	e.fails(abi.EFAULT, callPselect6, 64, set, 0, 0, now, gp(memSize-15))
-	e.fails(abi.EINVAL, callPselect6, 64, set, 0, 0, now, e.timespec(int64(e.addr(mask)), 4))
-	e.fails(abi.EFAULT, callPselect6, 64, set, 0, 0, now, e.timespec(int64(e.addr(memSize-4)), 8))
+	e.fails(abi.EFAULT, abi.CallPselect6, 64, set, 0, 0, now, gp(memSize-15))
+	e.fails(abi.EINVAL, abi.CallPselect6, 64, set, 0, 0, now, e.timespec(int64(e.addr(mask)), 4))
+	e.fails(abi.EFAULT, abi.CallPselect6, 64, set, 0, 0, now, e.timespec(int64(e.addr(memSize-4)), 8))
 	for _, m := range []gp{e.timespec(int64(e.addr(mask)), 8), e.timespec(0, 4)} {
-		if n := e.must(callPselect6, 64, set, 0, 0, now, m); n != 0 {
+		if n := e.must(abi.CallPselect6, 64, set, 0, 0, now, m); n != 0 {
 			t.Errorf("pselect6 with a mask: %d", n)
 		}
 	}

@@ -139,35 +139,46 @@ func (j *joined) CancelFD() (int, error) {
 	if j.poll > 0 {
 		return j.poll, nil
 	}
-	poll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
-	if err != nil {
-		return -1, err
+	tokens := make([]int, 0, 1+len(j.uses))
+	if j.own != nil {
+		fd, err := j.own.CancelFD()
+		if err != nil {
+			return -1, err
+		}
+		tokens = append(tokens, fd)
 	}
-	err = watch(poll, j.own)
 	for _, c := range j.uses {
-		err = errors.Join(err, watch(poll, c.cfg.Cancel))
+		if c.cfg.Cancel == nil {
+			continue
+		}
+		fd, err := c.cfg.Cancel.CancelFD()
+		if err != nil {
+			return -1, err
+		}
+		tokens = append(tokens, fd)
 	}
+	poll, err := JoinTokens(tokens...)
 	if err != nil {
-		_ = unix.Close(poll)
 		return -1, err
 	}
 	j.poll = poll
 	return poll, nil
 }
 
-// watch adds a cancel token to an epoll descriptor.
-func watch(poll int, token Canceler) error {
-	if token == nil {
-		return nil
-	}
-	fd, err := token.CancelFD()
+// JoinTokens is a descriptor that is readable when any of the given ones is. The caller closes it; it holds none of them
+// open. One that is there twice counts once. The error is the host's: EMFILE, ENFILE or ENOMEM.
+func JoinTokens(tokens ...int) (int, error) {
+	poll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
-		return err
+		return -1, err
 	}
-	// Two cages never share a token, but a thread of the host may be given the target's own.
-	err = unix.EpollCtl(poll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)})
-	if errors.Is(err, unix.EEXIST) {
-		return nil
+	for _, fd := range tokens {
+		err := unix.EpollCtl(poll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)})
+		// Two cages never share a token, but a thread of the host may be given the target's own.
+		if err != nil && !errors.Is(err, unix.EEXIST) {
+			_ = unix.Close(poll)
+			return -1, err
+		}
 	}
-	return err
+	return poll, nil
 }

@@ -180,26 +180,9 @@ fn main() {
     let null = std::ptr::null_mut();
     let config = EngineConfig::new(Some(host_call), Some(thread_end), Some(quiescent));
     let mut engine = 0;
-    let text = |text: &'static str| (text.as_ptr().cast(), text.len() as u64);
-    let import = |module, name, params, results, id| {
-        let ((module, module_bytes), (name, name_bytes)) = (text(module), text(name));
-        let ((params, params_bytes), (results, results_bytes)) = (text(params), text(results));
-        Import {
-            module,
-            module_bytes,
-            name,
-            name_bytes,
-            params,
-            params_bytes,
-            results,
-            results_bytes,
-            id,
-            reserved: 0,
-        }
-    };
     let imports = [
-        import("lind", "make-syscall", "iIIIIIIIIIIIIIII", "i", 0),
-        import("host", "spawn", "", "", 1),
+        Import::new("lind", "make-syscall", "iIIIIIIIIIIIIIII", "i", 0),
+        Import::new("host", "spawn", "", "", 1),
     ];
     unsafe {
         assert_eq!(lindshim_engine_new(&config, &mut engine, null), LINDSHIM_OK);

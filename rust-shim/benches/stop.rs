@@ -5,7 +5,6 @@
 
 use lindshim::ffi::types::*;
 use lindshim::ffi::*;
-use std::os::raw::c_char;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
@@ -87,24 +86,6 @@ unsafe extern "C" fn quiescent(report: *const Report) {
     QUIESCENT.add();
 }
 
-fn import(name: &'static str, params: &'static str, results: &'static str, id: u32) -> Import {
-    let at = |text: &'static str| (text.as_ptr().cast::<c_char>(), text.len() as u64);
-    let ((module, module_bytes), (name, name_bytes)) = (at("host"), at(name));
-    let ((params, params_bytes), (results, results_bytes)) = (at(params), at(results));
-    Import {
-        module,
-        module_bytes,
-        name,
-        name_bytes,
-        params,
-        params_bytes,
-        results,
-        results_bytes,
-        id,
-        reserved: 0,
-    }
-}
-
 struct Ours {
     module: u64,
 }
@@ -127,7 +108,10 @@ impl Ours {
 
     fn engine() -> u64 {
         let config = EngineConfig::new(Some(host_call), Some(thread_end), Some(quiescent));
-        let imports = [import("mark", "", "", 0), import("spawn", "i", "i", 1)];
+        let imports = [
+            Import::new("host", "mark", "", "", 0),
+            Import::new("host", "spawn", "i", "i", 1),
+        ];
         let mut engine = 0;
         unsafe {
             assert_eq!(

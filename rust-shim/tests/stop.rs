@@ -67,13 +67,13 @@ fn host() -> Host {
 
 fn host_with(change: impl FnOnce(&mut EngineConfig)) -> Host {
     let imports = [
-        import("host", "mark", "", "", MARK),
-        import("host", "block", "", "", BLOCK),
-        import("host", "spawn", "i", "i", SPAWN),
-        import("host", "exit", "", "", EXIT),
-        import("host", "quit", "", "", QUIT),
-        import("host", "add", "II", "I", ADD),
-        import("host", "fail", "", "", FAIL),
+        Import::new("host", "mark", "", "", MARK),
+        Import::new("host", "block", "", "", BLOCK),
+        Import::new("host", "spawn", "i", "i", SPAWN),
+        Import::new("host", "exit", "", "", EXIT),
+        Import::new("host", "quit", "", "", QUIT),
+        Import::new("host", "add", "II", "I", ADD),
+        Import::new("host", "fail", "", "", FAIL),
     ];
     Host::new(host_call, &imports, change)
 }

@@ -499,6 +499,33 @@ pub struct EngineStats {
     pub modules: u64,
 }
 
+impl Import {
+    /// A function with these names and types.
+    pub fn new(
+        module: &'static str,
+        name: &'static str,
+        params: &'static str,
+        results: &'static str,
+        id: u32,
+    ) -> Self {
+        let at = |text: &'static str| (text.as_ptr().cast::<c_char>(), text.len() as u64);
+        let ((module, module_bytes), (name, name_bytes)) = (at(module), at(name));
+        let ((params, params_bytes), (results, results_bytes)) = (at(params), at(results));
+        Import {
+            module,
+            module_bytes,
+            name,
+            name_bytes,
+            params,
+            params_bytes,
+            results,
+            results_bytes,
+            id,
+            reserved: 0,
+        }
+    }
+}
+
 impl EngineConfig {
     /// The defaults, with these callbacks.
     pub fn new(host_call: HostCallFn, thread_end: ThreadEndFn, quiescent: QuiescentFn) -> Self {

@@ -141,8 +141,8 @@ pub fn grate_call(entry: u64, cage: u64, call: u64, args: [u64; 6]) -> (i32, i32
 /// An engine whose guests have `lind.make-syscall`.
 pub fn grate_host(change: impl FnOnce(&mut EngineConfig)) -> Host {
     let imports = [
-        import("lind", "make-syscall", "iIIIIIIIIIIIIIII", "i", SYSCALL),
-        import("host", "spawn", "i", "i", SPAWN),
+        Import::new("lind", "make-syscall", "iIIIIIIIIIIIIIII", "i", SYSCALL),
+        Import::new("host", "spawn", "i", "i", SPAWN),
     ];
     Host::new(host_call, &imports, change)
 }

@@ -107,30 +107,6 @@ pub struct Host {
     pub engine: u64,
 }
 
-pub fn import(
-    module: &'static str,
-    name: &'static str,
-    params: &'static str,
-    results: &'static str,
-    id: u32,
-) -> Import {
-    let at = |text: &'static str| (text.as_ptr().cast::<c_char>(), text.len() as u64);
-    let ((module, module_bytes), (name, name_bytes)) = (at(module), at(name));
-    let ((params, params_bytes), (results, results_bytes)) = (at(params), at(results));
-    Import {
-        module,
-        module_bytes,
-        name,
-        name_bytes,
-        params,
-        params_bytes,
-        results,
-        results_bytes,
-        id,
-        reserved: 0,
-    }
-}
-
 pub fn check(status: i32, err: &ErrorText) {
     assert_eq!(status, LINDSHIM_OK, "{}", message(err));
 }
