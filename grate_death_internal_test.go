@@ -268,3 +268,50 @@ func TestGrateKilled_StuckElsewhere(t *testing.T) {
 	s.App.Kill()
 	b.finish(s.App, s.Grates[0])
 }
+
+// TestThreadExit_PassedOnByAGrate: exit (60) of a Lind program's thread that a grate passes on ends that thread with its
+// status, and the thread never comes back to its guest, though the shim and not the host has dispatched its call.
+func TestThreadExit_PassedOnByAGrate(t *testing.T) {
+	b := newBackstage(t, Config{})
+	grate := b.grate(matrix.Guest{
+		Main:     `(if (call $register (call $child) (i32.const 60) (i32.const 1)) (then unreachable)) (drop (call $serve))`,
+		Handlers: []string{matrix.Forward(int(abi.CallExit))},
+	})
+	s := b.stack(b.app(matrix.Guest{
+		Main: `(call $say (i32.const 1) (i32.const 0))
+			(drop (call $call (i32.const 60) (i64.const 7) (i64.const 0) (i64.const 0))) unreachable`,
+	}), grate)
+	b.want(1, 0)
+	b.finish(s.App, s.Grates[0])
+	if r := s.App.Report(); r.Status != exitcoord.CodeStatus(7) {
+		t.Errorf("it %v, want the thread's code, 7:\n%v", r.Status, r)
+	}
+}
+
+// TestCallerKilled_WhileTheGrateBlocksInTheHost: a worker's call that waits within the host, as the rest of a long write
+// does, ends when the caller is killed: the grate finishes, the caller is gone and nobody is stuck.
+func TestCallerKilled_WhileTheGrateBlocksInTheHost(t *testing.T) {
+	b := newBackstage(t, Config{})
+	_, full := b.line() // which nobody reads from
+	grate := b.grate(matrix.Guest{
+		Main: `(if (call $register (call $child) (i32.const 39) (i32.const 1)) (then unreachable)) (drop (call $serve))`,
+		Handlers: []string{`(call $say (i32.const 1) (i32.const 0))
+			(local.set $n (call $on (i32.const 1) (call $self) (i64.const 2) (i64.const 0)
+				(call $address (i32.const 1024)) (call $self) (i64.const 100000) (i64.const 0)))
+			(call $say (i32.const 2) (i32.and (i32.gt_s (local.get $n) (i32.const 0))
+				(i32.lt_s (local.get $n) (i32.const 100000)))) (i32.const 0)`},
+	})
+	grate.Stderr = full
+	s := b.stack(b.app(matrix.Guest{
+		Main: `(drop (call $call (i32.const 39) (i64.const 0) (i64.const 0) (i64.const 0))) (call $spin)`,
+	}), grate)
+	b.want(1, 0)
+	s.App.Kill()
+	b.want(2, 1) // the write was cut short, and the grate went on
+	b.finish(s.App)
+	if r := s.App.Report(); r.Stuck != nil {
+		t.Errorf("the caller was stuck:\n%v", r)
+	}
+	s.Grates[0].Kill()
+	b.finish(s.Grates[0])
+}
