@@ -82,6 +82,7 @@ const (
 	CallFutex                  Call = 202
 	CallGetdents64             Call = 217
 	CallFadvise64              Call = 221
+	CallEpollCreate            Call = 213
 	CallClockGettime           Call = 228
 	CallClockGetres            Call = 229
 	CallClockNanosleep         Call = 230
@@ -100,6 +101,7 @@ const (
 	CallPselect6               Call = 270
 	CallPpoll                  Call = 271
 	CallUtimensat              Call = 280
+	CallEpollPwait             Call = 281
 	CallFallocate              Call = 285
 	CallAccept4                Call = 288
 	CallEpollCreate1           Call = 291
@@ -109,6 +111,7 @@ const (
 	CallPwritev                Call = 296
 	CallRenameat2              Call = 316
 	CallGetrandom              Call = 318
+	CallEpollPwait2            Call = 441
 	CallRegisterHandler        Call = 1001
 	CallCopyDataBetweenCages   Call = 1002
 	CallCopyHandlerTableToCage Call = 1003
@@ -193,6 +196,7 @@ var callNames = [...]string{
 	CallFutex:                  "futex",
 	CallGetdents64:             "getdents64",
 	CallFadvise64:              "fadvise64",
+	CallEpollCreate:            "epoll_create",
 	CallClockGettime:           "clock_gettime",
 	CallClockGetres:            "clock_getres",
 	CallClockNanosleep:         "clock_nanosleep",
@@ -211,6 +215,7 @@ var callNames = [...]string{
 	CallPselect6:               "pselect6",
 	CallPpoll:                  "ppoll",
 	CallUtimensat:              "utimensat",
+	CallEpollPwait:             "epoll_pwait",
 	CallFallocate:              "fallocate",
 	CallAccept4:                "accept4",
 	CallEpollCreate1:           "epoll_create1",
@@ -220,6 +225,7 @@ var callNames = [...]string{
 	CallPwritev:                "pwritev",
 	CallRenameat2:              "renameat2",
 	CallGetrandom:              "getrandom",
+	CallEpollPwait2:            "epoll_pwait2",
 	CallRegisterHandler:        "register_handler",
 	CallCopyDataBetweenCages:   "copy_data_between_cages",
 	CallCopyHandlerTableToCage: "copy_handler_table_to_cage",

@@ -45,6 +45,16 @@ type EpollMember struct {
 	Event EpollEvent
 }
 
+// EpollWatch is what who waits for an epoll's members keeps with one of them, such as its place in an epoll of the
+// host's kernel.
+type EpollWatch interface {
+	// Left is called once, without any lock held, when the member has left by itself: because its open file was closed,
+	// or, with over, the epoll. In the former case it is before the file's Last handler is called, and before the
+	// epoll's underfds are closed in the latter. It is not called for a member that EpollCtl takes out. It may not block
+	// for long.
+	Left(over bool)
+}
+
 // interestKey names a member of an epoll: an open file, and a number that it was added by. Duplicates are two members.
 type interestKey struct {
 	under *under
@@ -57,6 +67,7 @@ type interest struct {
 	key        interestKey
 	entry      Entry      // immutable
 	child      *epoll     // the epoll that the member is, or nil. Immutable
+	watch      EpollWatch // immutable, may be nil
 	event      EpollEvent // guarded by ep.mu
 	index      int        // in ep.list; guarded as that is
 	prev, next *interest  // of the same open file; guarded by epolls.mu
@@ -119,22 +130,31 @@ func (t *Table) OpenEpoll(closeOnExec bool) (FD, abi.Errno) {
 // Errors, after which it is still the caller's: abi.EBADF if epfd is not open, abi.EINVAL if it is no epoll or k is
 // reserved, abi.EEXIST if it has an underfd of that kind, abi.ENFILE at the runtime's limit.
 func (t *Table) EpollAddUnderFD(epfd FD, k Kind, underfd uint64) abi.Errno {
-	ref, ep, errno := t.acquireEpoll(epfd)
+	ref, errno := t.Acquire(epfd)
 	if errno != 0 {
 		return errno
 	}
 	defer ref.Release()
+	return ref.EpollAddUnderFD(k, underfd)
+}
+
+// EpollAddUnderFD is Table.EpollAddUnderFD for the epoll that was acquired.
+func (r *Ref) EpollAddUnderFD(k Kind, underfd uint64) abi.Errno {
+	ep, errno := r.epoll()
+	if errno != 0 {
+		return errno
+	}
 	if k >= KindReserved {
 		return abi.EINVAL
 	}
-	u := new(under)
-	u.born(t.ts, Entry{Kind: k, UnderFD: underfd})
+	ts, u := r.s.under.ts, new(under)
+	u.born(ts, Entry{Kind: k, UnderFD: underfd})
 	ep.mu.Lock()
 	if ep.belowLocked(k) != nil {
 		ep.mu.Unlock()
 		return abi.EEXIST
 	}
-	counting, owed, errno := t.ts.open.join(u)
+	counting, owed, errno := ts.open.join(u)
 	if errno != 0 {
 		ep.mu.Unlock()
 		return errno
@@ -142,24 +162,44 @@ func (t *Table) EpollAddUnderFD(epfd FD, k Kind, underfd uint64) abi.Errno {
 	u.first.under = counting
 	ep.below = append(ep.below, &u.first)
 	ep.mu.Unlock()
-	t.ts.settle(owed)
+	ts.settle(owed)
 	return 0
 }
 
-// EpollUnderFD is the underfd of kind k that EpollAddUnderFD gave to epfd. It is abi.EBADF if epfd is not open, abi.EINVAL
-// if it is no epoll, and abi.ENOENT if it has none of that kind.
+// EpollUnderFD is the underfd of kind k that EpollAddUnderFD gave to epfd. It is abi.EBADF if epfd is not open,
+// abi.EINVAL if it is no epoll, and abi.ENOENT if it has none of that kind.
 func (t *Table) EpollUnderFD(epfd FD, k Kind) (uint64, abi.Errno) {
-	ref, ep, errno := t.acquireEpoll(epfd)
+	ref, errno := t.Acquire(epfd)
 	if errno != 0 {
 		return 0, errno
 	}
 	defer ref.Release()
+	return ref.EpollUnderFD(k)
+}
+
+// EpollUnderFD is Table.EpollUnderFD for the epoll that was acquired: the underfd stays open as long as that does.
+func (r *Ref) EpollUnderFD(k Kind) (uint64, abi.Errno) {
+	ep, errno := r.epoll()
+	if errno != 0 {
+		return 0, errno
+	}
 	ep.mu.Lock()
 	defer ep.mu.Unlock()
 	if s := ep.belowLocked(k); s != nil {
 		return s.entry.UnderFD, 0
 	}
 	return 0, abi.ENOENT
+}
+
+// epoll is the epoll that was acquired: abi.EBADF of the zero Ref, abi.EINVAL if it is another file.
+func (r *Ref) epoll() (*epoll, abi.Errno) {
+	if r.s == nil {
+		return nil, abi.EBADF
+	}
+	if ep := r.s.under.ts.epolls.of(r.s.entry); ep != nil {
+		return ep, 0
+	}
+	return nil, abi.EINVAL
 }
 
 // EpollUnderFDs is all that EpollAddUnderFD gave to epfd. Its errors are those of EpollUnderFD.
@@ -197,41 +237,52 @@ func (ep *epoll) belowLocked(k Kind) *slot {
 // adding the epoll fd closed a loop or made a chain of more than five; abi.EEXIST for a member that is added;
 // abi.ENOENT for one that is not there; abi.EINVAL for another op. After an error nothing has changed.
 func (t *Table) EpollCtl(epfd FD, op int32, fd FD, event EpollEvent) abi.Errno {
-	epRef, errno := t.Acquire(epfd)
+	ep, errno := t.Acquire(epfd)
 	if errno != 0 {
 		return errno
 	}
-	defer epRef.Release()
+	defer ep.Release()
 	ref, errno := t.Acquire(fd)
 	if errno != 0 {
 		return errno
 	}
 	defer ref.Release()
-	all := &t.ts.epolls
-	e := ref.Entry()
-	child := all.of(e)
-	if child == nil && t.ts.handlers.unpollable(e) {
-		return abi.EPERM
+	_, errno = ep.EpollCtl(op, fd, &ref, event, nil)
+	return errno
+}
+
+// EpollCtl is Table.EpollCtl for who waits for the members: on the epoll and the file that were acquired, whatever the
+// numbers stand for by now. A member that is added has watch, which may be nil; the answer is the watch of one that is
+// changed or taken out.
+func (r *Ref) EpollCtl(op int32, fd FD, ref *Ref, event EpollEvent, watch EpollWatch) (EpollWatch, abi.Errno) {
+	if r.s == nil || ref.s == nil {
+		return nil, abi.EBADF
 	}
-	ep := all.of(epRef.Entry())
-	if ep == nil || ref.s.under == ep.under {
-		return abi.EINVAL
+	ts, e := r.s.under.ts, ref.Entry()
+	all := &ts.epolls
+	child := all.of(e)
+	if child == nil && ts.handlers.unpollable(e) {
+		return nil, abi.EPERM
+	}
+	to, errno := r.epoll()
+	if errno != 0 || ref.s.under == to.under {
+		return nil, abi.EINVAL
 	}
 	if event.Events&EpollExclusive != 0 {
 		if op == EpollMod || op == EpollAdd && (child != nil || event.Events&^exclusiveOK != 0) {
-			return abi.EINVAL
+			return nil, abi.EINVAL
 		}
 	}
 	key := interestKey{under: ref.s.under, fd: fd}
 	switch op {
 	case EpollAdd:
-		return all.add(&interest{ep: ep, key: key, entry: e, child: child, event: event})
+		return nil, all.add(&interest{ep: to, key: key, entry: e, child: child, watch: watch, event: event})
 	case EpollDel:
-		return all.del(ep, key)
+		return all.del(to, key)
 	case EpollMod:
-		return ep.mod(key, event)
+		return to.mod(key, event)
 	}
-	return abi.EINVAL
+	return nil, abi.EINVAL
 }
 
 // EpollMembers appends the members of epfd to dst, in no order, all as they were at one moment. Members of which kinds
@@ -260,10 +311,10 @@ func (t *Table) acquireEpoll(epfd FD) (Ref, *epoll, abi.Errno) {
 	if errno != 0 {
 		return Ref{}, nil, errno
 	}
-	ep := t.ts.epolls.of(ref.Entry())
-	if ep == nil {
+	ep, errno := ref.epoll()
+	if errno != 0 {
 		ref.Release()
-		return Ref{}, nil, abi.EINVAL
+		return Ref{}, nil, errno
 	}
 	return ref, ep, 0
 }
@@ -327,31 +378,31 @@ func (all *epolls) add(in *interest) abi.Errno {
 	return 0
 }
 
-// del takes a member out.
-func (all *epolls) del(ep *epoll, key interestKey) abi.Errno {
+// del takes a member out, and answers its watch.
+func (all *epolls) del(ep *epoll, key interestKey) (EpollWatch, abi.Errno) {
 	all.mu.Lock()
 	defer all.mu.Unlock()
 	in := ep.items[key]
 	if in == nil {
-		return abi.ENOENT
+		return nil, abi.ENOENT
 	}
 	all.removeLocked(in)
-	return 0
+	return in.watch, 0
 }
 
-// mod changes the event of a member.
-func (ep *epoll) mod(key interestKey, event EpollEvent) abi.Errno {
+// mod changes the event of a member, and answers its watch.
+func (ep *epoll) mod(key interestKey, event EpollEvent) (EpollWatch, abi.Errno) {
 	ep.mu.Lock()
 	defer ep.mu.Unlock()
 	in := ep.items[key]
 	switch {
 	case in == nil:
-		return abi.ENOENT
+		return nil, abi.ENOENT
 	case in.event.Events&EpollExclusive != 0:
-		return abi.EINVAL
+		return nil, abi.EINVAL
 	}
 	in.event = event
-	return 0
+	return in.watch, 0
 }
 
 // removeLocked takes in out of both lists that it is in. all.mu is held.
@@ -384,24 +435,50 @@ func (all *epolls) removeLocked(in *interest) {
 // leave takes u, which is dead, out of all epolls that it is a member of.
 func (all *epolls) leave(u *under) {
 	all.mu.Lock()
-	defer all.mu.Unlock()
+	var left []EpollWatch
 	for in := all.watched[u]; in != nil; in = all.watched[u] {
 		all.removeLocked(in)
+		left = in.appendWatch(left)
 	}
+	all.mu.Unlock()
+	tellLeft(left, false)
 }
 
 // empty takes all members out of ep, which is dead, and answers its underfds, whose references are the caller's.
 func (all *epolls) empty(ep *epoll) []*slot {
 	all.mu.Lock()
-	defer all.mu.Unlock()
+	var left []EpollWatch
 	for len(ep.list) > 0 {
-		all.removeLocked(ep.list[len(ep.list)-1])
+		in := ep.list[len(ep.list)-1]
+		all.removeLocked(in)
+		left = in.appendWatch(left)
 	}
+	all.mu.Unlock()
+	tellLeft(left, true)
 	ep.mu.Lock()
 	defer ep.mu.Unlock()
 	below := ep.below
 	ep.below = nil
 	return below
+}
+
+// appendWatch appends the watch of in, if it has one.
+func (in *interest) appendWatch(to []EpollWatch) []EpollWatch {
+	if in.watch == nil {
+		return to
+	}
+	return append(to, in.watch)
+}
+
+// tellLeft tells the watches of members that have left by themselves. A panic of one is ignored, as that of a close
+// handler's report is: what is left to do here is the package's own.
+func tellLeft(left []EpollWatch, over bool) {
+	for _, w := range left {
+		func() {
+			defer func() { _ = recover() }()
+			w.Left(over)
+		}()
+	}
 }
 
 // mayNestLocked reports whether child may become a member of ep: without a loop, and without a chain of more than

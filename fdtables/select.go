@@ -186,6 +186,13 @@ func (k *KindSelect) add(underfd uint64, want SelectEvents) {
 // long enough for the highest underfd that was put into them.
 func (s *Select) Kinds() []KindSelect { return s.kinds }
 
+// Ref keeps the i-th of the Unparsed open until Release. It is not to be released.
+func (s *Select) Ref(i int) *Ref {
+	fd := s.unparsed[i].FD
+	at, _ := slices.BinarySearchFunc(s.fds, fd, func(d selected, fd FD) int { return int(d.fd - fd) })
+	return &s.fds[at].ref
+}
+
 // Unparsed is the descriptors that are in no KindSelect, in ascending order. It is good until Release.
 func (s *Select) Unparsed() []SelectFD { return s.unparsed }
 

@@ -25,10 +25,14 @@
 // user's nor its controlling one), a reader that loses what poll saw to another process waits in the kernel, and its
 // cage's exit is reported as stuck until there is more.
 //
+// A virtual descriptor is served by a Provider, such as a grate, and not by the host's kernel. This package duplicates,
+// closes and waits for it as for any other; all else is abi.EBADF, unless the provider has a handler of the call. A poll
+// or select of such ones waits in Go. An epoll has one of the kernel's behind it, and waits outside.
+//
 // Regular files do not wait: reads and writes are made in steps of 4 MiB with a look at the cancel token between. How
 // long one step, an fsync, a rename or a lookup takes is up to the file system; one that hangs (a network file system
-// whose server is gone) makes the cage's exit stuck. On a file with a lease that another process must give up first, open
-// answers EAGAIN.
+// whose server is gone) makes the cage's exit stuck. On a file with a lease that another process must give up first,
+// open answers EAGAIN.
 //
 // Opening a FIFO without O_NONBLOCK waits for its other end, with the help of a goroutine that ends with the call: see
 // fifo.go. A FIFO that the runtime's process may not both read and write is not waited for: opening it for writing
@@ -45,6 +49,8 @@
 //     an O_APPEND that the host set has no effect. accept on an inherited listening socket is EOPNOTSUPP.
 //   - sendto and sendmsg take addresses of the Internet only (else EACCES), control data is not sent (EOPNOTSUPP) and not
 //     received (MSG_CTRUNC), MSG_WAITALL with MSG_PEEK does not wait for more than something.
+//   - EPOLLWAKEUP is ignored. One wait on an epoll answers 512 events at most. A wait goes on waiting for nothing but its time
+//     if another thread closes the epoll meanwhile. Linux's limit on watches (ENOSPC) is the host user's.
 //   - gettid counts from 1 within the cage. CPU-time clocks are the host's; sleeping on them is EOPNOTSUPP.
 //
 // /proc has to be mounted for linkat with AT_SYMLINK_FOLLOW, for FIFOs and for inherited pipes and terminals. Hosts are

@@ -38,6 +38,7 @@ const (
 type file struct {
 	typ      fileType // immutable
 	access   access   // immutable
+	epoll    *epoll   // what else there is to an epoll, else nil; immutable
 	sockType uint8    // SOCK_STREAM and so on if typ is typeSocket, else 0; immutable
 	// shared says that the descriptor belongs to a Shared and not to the tables. Immutable.
 	shared bool

@@ -18,8 +18,8 @@ var ErrNoTables = errors.New("rawposix: no descriptor tables")
 
 // Config is what a Host is made of.
 type Config struct {
-	// Tables are the runtime's descriptor tables. NewHost registers the close handlers of fdtables.KindKernel there,
-	// so that there is one Host to a set of tables.
+	// Tables are the runtime's descriptor tables. NewHost registers the close handlers of fdtables.KindKernel and
+	// KindVirtual there, so that there is one Host to a set of tables.
 	Tables *fdtables.Tables
 }
 
@@ -30,12 +30,13 @@ type Host struct {
 	tables *fdtables.Tables // immutable
 	clock  monotonic        // immutable
 	// openat2 says that the kernel resolves paths beneath a directory; without it, walk does. Immutable.
-	openat2 bool
-	files   ids.Map[file] // host descriptor -> what is known of it, from its opening until just before its close
-	paths   sync.Pool     // of *pathBuf
-	vectors sync.Pool     // of *vector
-	selects sync.Pool     // of *selection
-	blocked blockedOpens
+	openat2  bool
+	files    ids.Map[file] // host descriptor -> what is known of it, from its opening until just before its close
+	paths    sync.Pool     // of *pathBuf
+	vectors  sync.Pool     // of *vector
+	selects  sync.Pool     // of *selection
+	virtuals virtuals
+	blocked  blockedOpens
 }
 
 // NewHost probes what the host's kernel can do and takes over the kernel descriptors in cfg.Tables.
@@ -50,6 +51,7 @@ func newHost(cfg Config, openat2 bool) (*Host, error) {
 	h.vectors.New = func() any { return new(vector) }
 	h.selects.New = func() any { return new(selection) }
 	cfg.Tables.RegisterCloseHandlers(fdtables.KindKernel, fdtables.Handlers{Last: h.closeLast})
+	cfg.Tables.RegisterCloseHandlers(KindVirtual, fdtables.Handlers{Last: h.closeVirtual})
 	return h, nil
 }
 
@@ -62,6 +64,9 @@ func (h *Host) closeLast(e fdtables.Entry, _ uint64) error {
 	}
 	if f.shared {
 		return nil
+	}
+	if f.epoll != nil {
+		f.epoll.end()
 	}
 	// Must precede the close, after which another open may get the number.
 	h.files.Delete(e.UnderFD, f)

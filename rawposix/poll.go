@@ -95,10 +95,10 @@ func pollUntil(t *threei.Thread, a *threei.Args, deadline time.Time) int64 {
 	}
 	if count <= fewPolls {
 		var fds [fewPolls + 1]unix.PollFd
-		var handles [fewPolls]handle
+		var handles [fewPolls]polledFile
 		return pollFDs(t, fds[:count+1], handles[:count], guest, deadline)
 	}
-	return pollFDs(t, make([]unix.PollFd, count+1), make([]handle, count), guest, deadline)
+	return pollFDs(t, make([]unix.PollFd, count+1), make([]polledFile, count), guest, deadline)
 }
 
 // pollFDs polls the struct pollfds in guest, which it copies to fds; the last of fds is for the cancel token. The files
@@ -106,15 +106,14 @@ func pollUntil(t *threei.Thread, a *threei.Args, deadline time.Time) int64 {
 //
 // Preconditions:
 // handles is zeroed.
-func pollFDs(t *threei.Thread, fds []unix.PollFd, handles []handle, guest []byte, deadline time.Time) int64 {
+func pollFDs(t *threei.Thread, fds []unix.PollFd, handles []polledFile, guest []byte, deadline time.Time) int64 {
 	defer func() {
 		for i := range handles {
-			if handles[i].f != nil {
-				handles[i].release()
-			}
+			handles[i].release() // of one that is not open, nothing
 		}
 	}()
 	p, bad := of(t), 0
+	var virtual []virtualPoll
 	var e abi.Errno
 	for i := range handles {
 		b := guest[i*pollfdSize:]
@@ -123,19 +122,27 @@ func pollFDs(t *threei.Thread, fds []unix.PollFd, handles []handle, guest []byte
 		if v < 0 {
 			continue // asked to be ignored
 		}
-		if handles[i], e = p.acquire(uint64(v)); e != 0 {
+		if handles[i], e = p.acquirePolled(uint64(v)); e != 0 {
 			fds[i].Fd = notOpen
 			bad++
 			continue
 		}
 		fds[i].Fd = int32(handles[i].fd)
+		if f := handles[i].v; f != nil {
+			virtual = append(virtual, virtualPoll{f: f, events: eventsOf(fds[i].Events | unix.POLLERR | unix.POLLHUP)})
+		}
 	}
 	if bad > 0 {
 		deadline = time.Now() // there is an answer already
 	}
-	n, e := pollOrPark(t, fds, deadline)
+	n, e := pollAll(t, fds, virtual, deadline)
 	if e != 0 {
 		return e.Result()
+	}
+	for i := range handles {
+		if handles[i].v != nil {
+			fds[i].Revents, virtual = virtual[0].revents, virtual[1:]
+		}
 	}
 	return answerPoll(fds[:len(handles)], guest, n+bad)
 }

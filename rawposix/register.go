@@ -59,6 +59,12 @@ var calls = [...]struct {
 	{abi.CallPpoll, ppollCall},
 	{abi.CallSelect, selectCall},
 	{abi.CallPselect6, pselect6},
+	{abi.CallEpollCreate, epollCreate},
+	{abi.CallEpollCreate1, epollCreate1},
+	{abi.CallEpollCtl, epollCtl},
+	{abi.CallEpollWait, epollWait},
+	{abi.CallEpollPwait, epollPwait},
+	{abi.CallEpollPwait2, epollPwait2},
 	{abi.CallPipe, pipe},
 	{abi.CallPipe2, pipe2},
 

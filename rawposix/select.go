@@ -33,6 +33,9 @@ type selection struct {
 	guest [3][]byte         // the guest's sets, nil where it has none
 	sets  [3]fdtables.FDSet // copies of them
 	fds   []unix.PollFd
+	// virtual is those of the descriptors that are no business of the kernel's, by index in fds.
+	virtual   []virtualPoll
+	virtualAt []int
 }
 
 // selectCall is select(2): n, sets to read, to write and for exceptional conditions, or none, timeval to wait or none for
@@ -96,6 +99,7 @@ func selectUntil(t *threei.Thread, a *threei.Args, deadline time.Time) int64 {
 	defer func() {
 		s.Release()
 		s.guest = [3][]byte{}
+		clear(s.virtual) // files that it does not hold open any more
 		p.host.selects.Put(s)
 	}()
 	if e := s.read(t, a, n); e != 0 {
@@ -108,7 +112,7 @@ func selectUntil(t *threei.Thread, a *threei.Args, deadline time.Time) int64 {
 		return e.Result()
 	}
 	for {
-		n, e := pollOrPark(t, s.fds, deadline)
+		n, e := pollAll(t, s.fds, s.virtual, deadline)
 		if e != 0 {
 			return e.Result()
 		}
@@ -141,11 +145,8 @@ func (s *selection) read(t *threei.Thread, a *threei.Args, n int) abi.Errno {
 // prepare makes a pollfd of each descriptor, and room for the cancel token's. One that the host's kernel knows nothing of
 // is abi.EBADF.
 func (s *selection) prepare(p *Process) abi.Errno {
-	s.fds = s.fds[:0]
-	for _, f := range s.Unparsed() {
-		if f.Entry.Kind != fdtables.KindKernel || p.host.files.Load(f.Entry.UnderFD) == nil {
-			return abi.EBADF
-		}
+	s.fds, s.virtual, s.virtualAt = s.fds[:0], s.virtual[:0], s.virtualAt[:0]
+	for i, f := range s.Unparsed() {
 		var events int16
 		if f.Want&fdtables.SelectRead != 0 {
 			events |= readAsks
@@ -156,7 +157,37 @@ func (s *selection) prepare(p *Process) abi.Errno {
 		if f.Want&fdtables.SelectExcept != 0 {
 			events |= exceptAsks
 		}
-		s.fds = append(s.fds, unix.PollFd{Fd: int32(f.Entry.UnderFD), Events: events})
+		fd, v := int32(ignored), (*virtualFile)(nil)
+		switch f.Entry.Kind {
+		case fdtables.KindKernel:
+			fd = int32(f.Entry.UnderFD)
+			if p.host.files.Load(f.Entry.UnderFD) == nil {
+				return abi.EBADF
+			}
+		case fdtables.KindEpoll:
+			below, _, e := p.epollBehind(s.Ref(i))
+			if e != 0 {
+				return e
+			}
+			fd = int32(below)
+		case KindVirtual:
+			v = p.host.virtuals.byID.Load(f.Entry.UnderFD)
+			fallthrough
+		default:
+			if v == nil {
+				return abi.EBADF
+			}
+			asks := events
+			if f.Want&fdtables.SelectRead != 0 {
+				asks |= unix.POLLHUP | unix.POLLERR
+			}
+			if f.Want&fdtables.SelectWrite != 0 {
+				asks |= unix.POLLERR
+			}
+			s.virtual = append(s.virtual, virtualPoll{f: v, events: eventsOf(asks)})
+			s.virtualAt = append(s.virtualAt, i)
+		}
+		s.fds = append(s.fds, unix.PollFd{Fd: fd, Events: events})
 	}
 	s.fds = append(s.fds, unix.PollFd{})
 	return 0
@@ -165,6 +196,9 @@ func (s *selection) prepare(p *Process) abi.Errno {
 // note notes what is ready, and answers whether anything is. What has an error or a hangup alone, which its set is not
 // answered for, is not polled again: it would have it for ever.
 func (s *selection) note() bool {
+	for i, at := range s.virtualAt {
+		s.fds[at].Revents = s.virtual[i].revents
+	}
 	fds, any := s.Unparsed(), false
 	for i := range fds {
 		f, got := &fds[i], s.fds[i].Revents

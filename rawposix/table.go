@@ -23,17 +23,29 @@ func (p *Process) acquire(v uint64) (handle, abi.Errno) {
 	if e != 0 {
 		return handle{}, e
 	}
+	return p.known(&ref)
+}
+
+// known is the handle of a descriptor that was acquired. On failure the reference is released.
+func (p *Process) known(ref *fdtables.Ref) (handle, abi.Errno) {
 	entry := ref.Entry()
-	if entry.Kind != fdtables.KindKernel {
-		ref.Release()
-		return handle{}, abi.EBADF // a grate's own descriptor, which the host knows nothing of
+	fd, f, e := int(entry.UnderFD), (*file)(nil), abi.Errno(0)
+	switch entry.Kind {
+	case fdtables.KindKernel:
+		f = p.host.files.Load(entry.UnderFD)
+	case fdtables.KindEpoll:
+		fd, f, e = p.epollBehind(ref)
 	}
-	f := p.host.files.Load(entry.UnderFD)
 	if f == nil {
+		// A grate's own descriptor, which the host knows nothing of, or one that was put into the table by somebody else, so
+		// that nothing says how to wait on it.
 		ref.Release()
-		return handle{}, abi.EBADF // put into the table by somebody else, so that nothing says how to wait on it
+		if e == 0 {
+			e = abi.EBADF
+		}
+		return handle{}, e
 	}
-	return handle{ref: ref, fd: int(entry.UnderFD), f: f}, 0
+	return handle{ref: *ref, fd: fd, f: f}, 0
 }
 
 func (h *handle) release() { h.ref.Release() }
