@@ -76,6 +76,9 @@ func (c *Cage) notifyGrates(ctx context.Context) error {
 // dropHandlers makes what is served by the cage "target gone", and forgets who serves its own calls.
 func (c *Cage) dropHandlers(context.Context) error {
 	c.rt.sys.DropHandlers(c.ID(), c.exit)
+	if c.grate != nil && c.grate.files != nil {
+		c.grate.files.end()
+	}
 	return nil
 }
 

@@ -72,7 +72,8 @@ type Stack struct {
 
 // grate is what a cage has as a grate in a stack.
 type grate struct {
-	below *Cage // whom it serves; immutable once it runs
+	below *Cage       // whom it serves; immutable once it runs
+	files *grateFiles // immutable once it runs
 
 	ready     chan struct{} // closed when it has said that it serves
 	readyOnce sync.Once
@@ -232,6 +233,7 @@ func (c *Cage) openGrate(g Grate) (err error) {
 	if c.grate.ended, err = rawposix.NewEvent(); err != nil {
 		return err
 	}
+	c.grate.files = c.newGrateFiles()
 	below, ended := c.grate.below, c.grate.ended
 	go func() {
 		<-below.done

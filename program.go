@@ -3,6 +3,8 @@ package lindbridge
 import (
 	"io"
 	"time"
+
+	"github.com/lindbridge/lindbridge/rawposix"
 )
 
 // Program says what Spawn runs, and with what.
@@ -21,6 +23,8 @@ type Program struct {
 	// until Stdout and Stderr have everything.
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer
+	// Network is what it may reach by sockets of its own: nothing, unless this says otherwise.
+	Network Network
 	// TimeLimit ends the program when it has run that long. 0: never.
 	TimeLimit time.Duration
 	// StopGrace is how long its threads may take to leave once it is ended, before the exit is reported as stuck. A
@@ -40,6 +44,20 @@ func (p *Program) stopGrace() time.Duration {
 	}
 	return p.StopGrace
 }
+
+// Network says what a program may reach by sockets of its own. Those of WASI have no call to make one: it is for programs
+// of the Lind ABI.
+type Network = rawposix.Network
+
+// What a Network may be.
+const (
+	// NetworkNone is no sockets but pairs.
+	NetworkNone = rawposix.NetworkNone
+	// NetworkLoopback is TCP and UDP by the host's loopback interface.
+	NetworkLoopback = rawposix.NetworkLoopback
+	// NetworkAll is TCP and UDP wherever the host's own process may go.
+	NetworkAll = rawposix.NetworkAll
+)
 
 // Dir is a directory that a program can reach.
 type Dir struct {

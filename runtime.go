@@ -67,7 +67,7 @@ func New(cfg Config) (*Runtime, error) {
 		return nil, fmt.Errorf("new runtime: %w", err)
 	}
 	rawposix.Register(rt.sys)
-	rt.sys.SetNative(abi.CallGrateServe, rt.grateServe)
+	rt.registerGrateCalls()
 	rt.sys.Configure(threei.Config{CallGrate: rt.callGrate, MayInterpose: rt.mayInterpose})
 	rt.wasi = wasip1.New(rt.sys)
 	rt.ids = cage.New(cage.Config{MaxCages: or(cfg.MaxCages, DefaultMaxCages)})

@@ -121,6 +121,17 @@ const (
 	// CallHarshCageExit tells a grate that a cage is ending: cage id, wait status. Lind gives it no number, so that this
 	// one is lindbridge's own.
 	CallHarshCageExit Call = 1005
+	// CallGrateFDOpen opens a file that the calling grate serves in the cage that the call acts on: the grate's number of it,
+	// the lowest descriptor to use, the events of poll(2) that it is ready for, O_CLOEXEC or 0. It answers the descriptor.
+	// This one and the next three are lindbridge's own: Lind's grates each keep a table of descriptors themselves.
+	CallGrateFDOpen Call = 1006
+	// CallGrateFDNumber is the calling grate's number of an open file: descriptor, where to put 8 bytes.
+	CallGrateFDNumber Call = 1007
+	// CallGrateFDReady says what an open file of the calling grate's is ready for: number, events of poll(2).
+	CallGrateFDReady Call = 1008
+	// CallGrateFDOnClose names the function of the calling grate that is called with the number of each of its files that is
+	// closed for good.
+	CallGrateFDOnClose Call = 1009
 )
 
 var callNames = [...]string{
@@ -231,6 +242,10 @@ var callNames = [...]string{
 	CallCopyHandlerTableToCage: "copy_handler_table_to_cage",
 	CallGrateServe:             "grate_serve",
 	CallHarshCageExit:          "harsh_cage_exit",
+	CallGrateFDOpen:            "grate_fd_open",
+	CallGrateFDNumber:          "grate_fd_number",
+	CallGrateFDReady:           "grate_fd_ready",
+	CallGrateFDOnClose:         "grate_fd_on_close",
 }
 
 // String is the call's name as Linux has it, or "call N" for a number without one.

@@ -6,8 +6,8 @@
 //
 // # Invariants
 //
-//   - I1 Memory is touched only within the bounds that threei.Thread.Resolve checks, whosever it is. What a call decides on
-//     is copied once, and the copy is checked and used. Data goes between kernel and guest memory without a copy.
+//   - I1 Memory is touched only within the bounds that threei.Thread.Resolve checks, whosever it is. What a call decides
+//     on is copied once, and the copy is checked and used. Data goes between kernel and guest memory without a copy.
 //   - I2 A call that waits for another program does it in one ppoll together with the domain's cancel token, and answers
 //     EINTR once that fires (or how much it had moved by then). No lock is held meanwhile.
 //   - I3 The host's descriptor that a call uses stays open until the call is over, whoever closes the guest's.
@@ -42,15 +42,18 @@
 //
 //   - A cage has no working directory: AT_FDCWD is EBADF. The host's umask applies, and modes lose their set-ID bits.
 //   - O_TMPFILE is EOPNOTSUPP, RENAME_WHITEOUT is EPERM, linkat by AT_EMPTY_PATH is ENOENT, record locks are EINVAL.
-//   - A buffer that does not lie in memory as a whole is EFAULT, where Linux moves what fits. ENFILE says that the host's
-//     limit is reached, EMFILE that the cage's is.
+//   - A buffer that does not lie in memory as a whole is EFAULT, where Linux moves what fits. ENFILE says that the
+//     host's limit is reached, EMFILE that the cage's is.
 //   - Writing to a pipe or socket without a reader is EPIPE and no signal.
 //   - F_SETFL on an inherited file whose description is shared changes what the cage sees, not the description: clearing
-//     an O_APPEND that the host set has no effect. accept on an inherited listening socket is EOPNOTSUPP.
-//   - sendto and sendmsg take addresses of the Internet only (else EACCES), control data is not sent (EOPNOTSUPP) and not
-//     received (MSG_CTRUNC), MSG_WAITALL with MSG_PEEK does not wait for more than something.
-//   - EPOLLWAKEUP is ignored. One wait on an epoll answers 512 events at most. A wait goes on waiting for nothing but its time
-//     if another thread closes the epoll meanwhile. Linux's limit on watches (ENOSPC) is the host user's.
+//     an O_APPEND that the host set has no effect.
+//   - A cage makes sockets of TCP and UDP only, and those as far as its Network lets it; bind, connect, sendto and
+//     sendmsg take addresses of the Internet only (else EACCES). Options that would make a call wait by itself are
+//     ENOPROTOOPT, a lingering close is EINVAL. accept, listen and connect on an inherited socket are EOPNOTSUPP,
+//     control data is not sent (EOPNOTSUPP) and not received (MSG_CTRUNC), MSG_WAITALL with MSG_PEEK does not wait for
+//     more than something.
+//   - EPOLLWAKEUP is ignored. One wait on an epoll answers 512 events at most. A wait goes on waiting for nothing but
+//     its time if another thread closes the epoll meanwhile. Linux's limit on watches (ENOSPC) is the host user's.
 //   - gettid counts from 1 within the cage. CPU-time clocks are the host's; sleeping on them is EOPNOTSUPP.
 //
 // /proc has to be mounted for linkat with AT_SYMLINK_FOLLOW, for FIFOs and for inherited pipes and terminals. Hosts are

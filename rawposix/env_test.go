@@ -109,6 +109,8 @@ type env struct {
 	mem    guestmem.Memory
 	th     *threei.Thread
 	used   uint64 // how much of mem is taken
+	// network is what processes made from now on may reach.
+	network rawposix.Network
 	// another env of the same test, made earlier, looks for leaks
 	unchecked bool
 }
@@ -161,7 +163,7 @@ func newEnvOn(t testing.TB, newHost func(rawposix.Config) (*rawposix.Host, error
 func (e *env) newProcess(id abi.CageID) *rawposix.Process {
 	e.t.Helper()
 	p, err := e.host.NewProcess(rawposix.ProcessConfig{
-		Cage: id, Parent: 3, UID: 1000, EUID: 1001, GID: 1002, EGID: 1003, Hooks: e.hooks,
+		Cage: id, Parent: 3, UID: 1000, EUID: 1001, GID: 1002, EGID: 1003, Hooks: e.hooks, Network: e.network,
 	})
 	if err != nil {
 		e.t.Fatalf("NewProcess: %v", err)

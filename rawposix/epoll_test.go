@@ -1,6 +1,7 @@
 package rawposix_test
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -360,10 +361,9 @@ func TestEpoll_AgreesWithTheKernel(t *testing.T) {
 }
 
 func errnoResult(err error) int64 {
-	if err == nil {
-		return 0
-	}
-	return abi.Errno(err.(unix.Errno)).Result()
+	errno := unix.Errno(0) // of no error
+	errors.As(err, &errno)
+	return abi.Errno(errno).Result()
 }
 
 func (w *twin) same(t *rapid.T, what string, got int64, n int, err error) {

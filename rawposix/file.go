@@ -42,6 +42,8 @@ type file struct {
 	sockType uint8    // SOCK_STREAM and so on if typ is typeSocket, else 0; immutable
 	// shared says that the descriptor belongs to a Shared and not to the tables. Immutable.
 	shared bool
+	// loopback says that a socket may reach the host itself only. Immutable.
+	loopback bool
 	// lazyFIFO says that a FIFO was opened for reading without waiting for a writer, though the guest asked to:
 	// its first read waits. Immutable.
 	lazyFIFO bool

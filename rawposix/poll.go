@@ -31,8 +31,9 @@ func poll(t *threei.Thread, a *threei.Args) int64 {
 	return pollUntil(t, a, deadline)
 }
 
-// ppollCall is ppoll(2): array of struct pollfd, its length, timespec to wait or none for ever, signal mask, its size. What
-// is left of the time is written back. The mask is checked, and means nothing as long as no signal interrupts a call.
+// ppollCall is ppoll(2): array of struct pollfd, its length, timespec to wait or none for ever, signal mask, its size.
+// What is left of the time is written back. The mask is checked, and means nothing as long as no signal interrupts a
+// call.
 func ppollCall(t *threei.Thread, a *threei.Args) int64 {
 	deadline, e := readDeadline(t, a.Val[2], a.Cage[2])
 	if e != 0 {
@@ -147,8 +148,8 @@ func pollFDs(t *threei.Thread, fds []unix.PollFd, handles []polledFile, guest []
 	return answerPoll(fds[:len(handles)], guest, n+bad)
 }
 
-// pollOrPark polls all of fds but the last, which is for the cancel token, until deadline, the zero one being never. It is
-// abi.EINTR if the domain stops, and also if the call is parked and will be made again.
+// pollOrPark polls all of fds but the last, which is for the cancel token, until deadline, the zero one being never. It
+// is abi.EINTR if the domain stops, and also if the call is parked and will be made again.
 //
 // Preconditions:
 // The host call has had no effect yet.

@@ -23,6 +23,8 @@ type ProcessConfig struct {
 	// UID, EUID, GID and EGID are what the calls of these names answer. They grant and deny nothing: the host's own
 	// credentials decide what a cage may do with the files that it reaches.
 	UID, EUID, GID, EGID uint32
+	// Network is what it may reach by sockets of its own.
+	Network Network
 	// Hooks start and end its threads. Required.
 	Hooks Hooks
 	// Table is its descriptor table if it has one already, such as one from Tables.Fork. Without it, NewProcess makes
@@ -33,14 +35,15 @@ type ProcessConfig struct {
 // Process is the native state of one cage: what its threads carry in threei.Thread.Native. Its methods are safe for
 // concurrent use.
 type Process struct {
-	host   *Host           // immutable
-	table  *fdtables.Table // immutable
-	hooks  Hooks           // immutable
-	cage   abi.CageID      // immutable
-	ids    [4]uint32       // uid, euid, gid, egid; immutable
-	parent atomic.Uint64   // what getppid answers
-	mu     sync.Mutex      // held while shared is replaced
-	shared atomic.Pointer[[]sharedStatus]
+	host    *Host           // immutable
+	table   *fdtables.Table // immutable
+	hooks   Hooks           // immutable
+	cage    abi.CageID      // immutable
+	network Network         // immutable
+	ids     [4]uint32       // uid, euid, gid, egid; immutable
+	parent  atomic.Uint64   // what getppid answers
+	mu      sync.Mutex      // held while shared is replaced
+	shared  atomic.Pointer[[]sharedStatus]
 }
 
 // sharedStatus is the guest-visible status of a file that other cages have open through the same Shared: each has its
@@ -57,7 +60,7 @@ func (h *Host) NewProcess(cfg ProcessConfig) (*Process, error) {
 		return nil, fmt.Errorf("process of cage %d: %w", cfg.Cage, ErrNoHooks)
 	}
 	p := &Process{
-		host: h, table: cfg.Table, hooks: cfg.Hooks, cage: cfg.Cage,
+		host: h, table: cfg.Table, hooks: cfg.Hooks, cage: cfg.Cage, network: cfg.Network,
 		ids: [4]uint32{cfg.UID, cfg.EUID, cfg.GID, cfg.EGID},
 	}
 	p.parent.Store(uint64(cfg.Parent))
@@ -98,7 +101,8 @@ func (p *Process) Close() error {
 
 // of is the process that t's call acts on: that of its own cage, or of the one that it makes the call for.
 //
-// Invariant: the runtime puts a *Process into Native before the thread's first call, and into the CageConfig of each cage.
+// Invariant: the runtime puts a *Process into Native before the thread's first call, and into the CageConfig of each
+// cage.
 func of(t *threei.Thread) *Process { return t.Native.(*Process) }
 
 // statusOf is the guest-visible status flags of f in this process.
@@ -132,8 +136,8 @@ func (p *Process) own(f *file) {
 	p.shared.Store(&list)
 }
 
-// PerFDInfo is the number that the descriptor table keeps with fd, which this package does not look at. It is abi.EBADF if
-// fd is not open. It does not block.
+// PerFDInfo is the number that the descriptor table keeps with fd, which this package does not look at. It is abi.EBADF
+// if fd is not open. It does not block.
 func (p *Process) PerFDInfo(fd int32) (uint64, abi.Errno) {
 	entry, errno := p.table.Translate(fdtables.FD(fd))
 	if errno != 0 {

@@ -68,6 +68,13 @@ var calls = [...]struct {
 	{abi.CallPipe, pipe},
 	{abi.CallPipe2, pipe2},
 
+	{abi.CallSocket, socket},
+	{abi.CallBind, bind},
+	{abi.CallListen, listen},
+	{abi.CallConnect, connect},
+	{abi.CallGetsockname, getsockname},
+	{abi.CallGetpeername, getpeername},
+	{abi.CallSetsockopt, setsockopt},
 	{abi.CallSocketpair, socketpair},
 	{abi.CallAccept, accept},
 	{abi.CallAccept4, accept4},

@@ -38,8 +38,8 @@ type selection struct {
 	virtualAt []int
 }
 
-// selectCall is select(2): n, sets to read, to write and for exceptional conditions, or none, timeval to wait or none for
-// ever. What is left of the time is written back.
+// selectCall is select(2): n, sets to read, to write and for exceptional conditions, or none, timeval to wait or none
+// for ever. What is left of the time is written back.
 func selectCall(t *threei.Thread, a *threei.Args) int64 {
 	if a.Val[4] == 0 {
 		return selectUntil(t, a, time.Time{})
@@ -142,8 +142,8 @@ func (s *selection) read(t *threei.Thread, a *threei.Args, n int) abi.Errno {
 	return 0
 }
 
-// prepare makes a pollfd of each descriptor, and room for the cancel token's. One that the host's kernel knows nothing of
-// is abi.EBADF.
+// prepare makes a pollfd of each descriptor, and room for the cancel token's. One that the host's kernel knows nothing
+// of is abi.EBADF.
 func (s *selection) prepare(p *Process) abi.Errno {
 	s.fds, s.virtual, s.virtualAt = s.fds[:0], s.virtual[:0], s.virtualAt[:0]
 	for i, f := range s.Unparsed() {

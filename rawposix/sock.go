@@ -56,7 +56,7 @@ func acceptFlags(t *threei.Thread, a *threei.Args, flags uint32) int64 {
 	if e != 0 {
 		return newFDErrno(e).Result()
 	}
-	f := &file{typ: typeSocket, sockType: h.f.sockType}
+	f := &file{typ: typeSocket, sockType: h.f.sockType, loopback: h.f.loopback}
 	f.status.Store(flags & sockNonblock)
 	v, e := p.open(fd, f, flags&sockCloexec != 0)
 	if e == 0 {
@@ -66,7 +66,8 @@ func acceptFlags(t *threei.Thread, a *threei.Args, flags uint32) int64 {
 }
 
 // untilReady makes a call that does not wait until it answers something else than EAGAIN, waiting for events before each
-// repetition, unless the guest's O_NONBLOCK or dontwait says not to. first says that the system call has had no effect yet.
+// repetition, unless the guest's O_NONBLOCK or dontwait says not to. first says that the system call has had no effect
+// yet.
 func (p *Process) untilReady(
 	t *threei.Thread, h *handle, events int16, dontwait, first bool, call func() abi.Errno,
 ) abi.Errno {
@@ -151,8 +152,8 @@ func socketpair(t *threei.Thread, a *threei.Args) int64 {
 	return of(t).openPair(dst, fds, files, flags&sockNonblock, flags&sockCloexec != 0).Result()
 }
 
-// getsockopt is getsockopt(2): fd, level, option, value, its length in and out. Served are the options of SOL_SOCKET that
-// say what a socket is and which error it has: SO_TYPE, SO_ERROR, SO_ACCEPTCONN, SO_PROTOCOL and SO_DOMAIN.
+// getsockopt is getsockopt(2): fd, level, option, value, its length in and out. Served are the options of SOL_SOCKET
+// that say what a socket is and which error it has, and those that can be set.
 func getsockopt(t *threei.Thread, a *threei.Args) int64 {
 	h, e := of(t).acquire(a.Val[0])
 	if e != 0 {
@@ -174,16 +175,11 @@ func getsockopt(t *threei.Thread, a *threei.Args) int64 {
 	if e != 0 {
 		return e.Result()
 	}
-	option := int(int32(a.Val[2]))
-	switch option {
-	case unix.SO_TYPE, unix.SO_ERROR, unix.SO_ACCEPTCONN, unix.SO_PROTOCOL, unix.SO_DOMAIN:
-	default:
+	o := option{int(int32(a.Val[1])), int(int32(a.Val[2]))}
+	if !readOptions[o] && !intOptions[o] {
 		return abi.ENOPROTOOPT.Result()
 	}
-	if int32(a.Val[1]) != unix.SOL_SOCKET {
-		return abi.ENOPROTOOPT.Result()
-	}
-	n, err := unix.GetsockoptInt(h.fd, unix.SOL_SOCKET, option)
+	n, err := unix.GetsockoptInt(h.fd, o.level, o.name)
 	if err != nil {
 		return errnoOf(err).Result()
 	}

@@ -258,7 +258,7 @@ func TestGetsockopt_SaysWhatASocketIs(t *testing.T) {
 		t.Errorf("length: %d", n)
 	}
 	e.fails(abi.ENOPROTOOPT, abi.CallGetsockopt, a, unix.SOL_SOCKET, unix.SO_PEERCRED, val, size)
-	e.fails(abi.ENOPROTOOPT, abi.CallGetsockopt, a, unix.IPPROTO_TCP, unix.SO_TYPE, val, size)
+	e.fails(abi.ENOPROTOOPT, abi.CallGetsockopt, a, unix.IPPROTO_TCP, unix.TCP_INFO, val, size)
 	e.fails(abi.EFAULT, abi.CallGetsockopt, a, unix.SOL_SOCKET, unix.SO_TYPE, val, gp(memSize-3))
 	e.fails(abi.ENOTSOCK, abi.CallGetsockopt, e.file(""), unix.SOL_SOCKET, unix.SO_TYPE, val, size)
 }

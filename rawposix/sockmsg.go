@@ -64,7 +64,7 @@ func sendto(t *threei.Thread, a *threei.Args) int64 {
 	}
 	defer h.release()
 	var room [maxName]byte
-	name, e := nameIn(t, room[:], a.Val[4], uint64(uint32(a.Val[5])), a.Cage[4])
+	name, e := h.nameIn(t, room[:], a.Val[4], uint64(uint32(a.Val[5])), a.Cage[4], false)
 	if e != 0 {
 		return e.Result()
 	}
@@ -102,9 +102,10 @@ func (p *Process) acquireSocket(v uint64) (handle, abi.Errno) {
 	return h, e
 }
 
-// nameIn copies the address of n bytes that a message goes to into room. Only addresses of the Internet are taken:
-// one of AF_UNIX would lead to any socket in the host's file system.
-func nameIn(t *threei.Thread, room []byte, addr, n uint64, cage abi.CageID) ([]byte, abi.Errno) {
+// nameIn copies the address of n bytes that a socket is bound to, or that a message goes to, into room. Only addresses
+// of the Internet are taken: one of AF_UNIX would lead to any socket in the host's file system. unspec says that
+// AF_UNSPEC is one, which ends the connection of a datagram socket.
+func (h *handle) nameIn(t *threei.Thread, room []byte, addr, n uint64, cage abi.CageID, unspec bool) ([]byte, abi.Errno) {
 	if addr == 0 || n == 0 {
 		return nil, 0
 	}
@@ -119,7 +120,9 @@ func nameIn(t *threei.Thread, room []byte, addr, n uint64, cage abi.CageID) ([]b
 	if len(name) < 2 {
 		return nil, abi.EINVAL
 	}
-	if family := le.Uint16(name); family != unix.AF_INET && family != unix.AF_INET6 {
+	switch family := le.Uint16(name); {
+	case family == unix.AF_UNSPEC && unspec:
+	case family != unix.AF_INET && family != unix.AF_INET6, !h.f.mayReach(name):
 		return nil, abi.EACCES
 	}
 	return name, 0
@@ -201,7 +204,7 @@ func sendMessage(t *threei.Thread, h *handle, m message, v []iovec, flags uint32
 		return abi.EOPNOTSUPP.Result()
 	}
 	var room [maxName]byte
-	name, e := nameIn(t, room[:], m.name, uint64(m.nameLen), m.cage)
+	name, e := h.nameIn(t, room[:], m.name, uint64(m.nameLen), m.cage, false)
 	if e != 0 {
 		return e.Result()
 	}

@@ -65,6 +65,20 @@ func sysAccept4(fd int, name []byte, flags int) (nfd int, nameLen uint32, e abi.
 	return int(n), nameLen, abi.Errno(errno)
 }
 
+// sysSockName is a call on a socket and an address: bind(2), connect(2).
+func sysSockName(trap uintptr, fd int, name []byte) abi.Errno {
+	_, _, e := unix.Syscall(trap, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(name))), uintptr(len(name)))
+	return abi.Errno(e)
+}
+
+// sysGetName is getsockname(2) or getpeername(2) with room for an address; it answers the address's whole length.
+func sysGetName(trap uintptr, fd int, name []byte) (nameLen uint32, e abi.Errno) {
+	nameLen = uint32(len(name))
+	_, _, errno := unix.Syscall(trap, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(name))),
+		uintptr(unsafe.Pointer(&nameLen)))
+	return nameLen, abi.Errno(errno)
+}
+
 // sysOpenat is openat(2). The path ends in a NUL, as everywhere below.
 func sysOpenat(dir int, path []byte, flags int, mode uint32) (int, abi.Errno) {
 	n, _, e := unix.Syscall6(unix.SYS_OPENAT, uintptr(dir), uintptr(unsafe.Pointer(unsafe.SliceData(path))),

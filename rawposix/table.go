@@ -37,8 +37,8 @@ func (p *Process) known(ref *fdtables.Ref) (handle, abi.Errno) {
 		fd, f, e = p.epollBehind(ref)
 	}
 	if f == nil {
-		// A grate's own descriptor, which the host knows nothing of, or one that was put into the table by somebody else, so
-		// that nothing says how to wait on it.
+		// A grate's own descriptor, which the host knows nothing of, or one that was put into the table by somebody
+		// else, so that nothing says how to wait on it.
 		ref.Release()
 		if e == 0 {
 			e = abi.EBADF

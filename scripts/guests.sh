@@ -29,6 +29,7 @@ grates() {
 	grate geteuid "$grates/geteuid/geteuid.c"
 	grate strace "$grates/strace/strace.c" "$lind/lind_calls.c"
 	grate chaos "$grates/chaos/chaos.c" "$lind/lind_calls.c"
+	grate pipe "$grates/pipe/pipe.c"
 	grate deny "$grates"/deny/{deny,policy,fdpaths}.c "$lind/lind_calls.c" "$lind/lind_path.c"
 	grate fs-mem "$grates"/fs-mem/{fs-mem,cages,memfs}.c "$lind/lind_path.c"
 }

@@ -8,9 +8,9 @@ import (
 	"github.com/lindbridge/lindbridge/exitcoord"
 )
 
-// NotifyGrates is the notify step of the cage that has the id and this exit: the grate that serves harsh_cage_exit for the
-// cage, if there is one, hears that the cage is ending, and goes on to tell the grate that it is stacked on itself, or does
-// not. It gets the cage's id and wait status as arguments. Whatever it answers, the exit goes on.
+// NotifyGrates is the notify step of the cage that has the id and this exit: the grate that serves harsh_cage_exit for
+// the cage, if there is one, hears that the cage is ending, and goes on to tell the grate that it is stacked on itself,
+// or does not. It gets the cage's id and wait status as arguments. Whatever it answers, the exit goes on.
 //
 // It waits until the grate has answered, for Config.NotifyDeadline at the longest, or until ctx is done; then it returns
 // an error, for the report, and the grate is left to itself: see WaitLate.
@@ -38,3 +38,25 @@ func (s *System) NotifyGrates(ctx context.Context, id abi.CageID, exit *exitcoor
 
 // harshCageExitCall is harsh_cage_exit where no grate serves it: the end of the way down.
 func harshCageExitCall(*Thread, *Args) int64 { return 0 }
+
+// CallFunction has the grate that has the id and this exit run the function fn of its table, as if it served the call,
+// and answers the result; it is ELINDESRCH (see abi.LindResult) if the grate is gone. It blocks until the grate has
+// answered, which is at its end at the latest, and WaitLate waits for it.
+//
+// # Errors
+//
+//   - ErrNoCage: the cage is gone, or is no grate
+//   - ErrPort: no function has that number
+func (s *System) CallFunction(id abi.CageID, exit *exitcoord.Exit, fn uint32, call abi.Call, a *Args) (int64, error) {
+	c := s.find(id, exit)
+	if c == nil || c.port.Load() == 0 || s.cfg.CallGrate == nil {
+		return 0, fmt.Errorf("call function %d of grate %d: %w", fn, id, ErrNoCage)
+	}
+	if fn > maxFn {
+		return 0, fmt.Errorf("call function %d of grate %d: %w", fn, id, ErrPort)
+	}
+	s.late.add(1)
+	defer s.late.add(-1)
+	t := &Thread{Cage: id, far: far{sys: s, host: true}}
+	return s.callGrate(t, id, grateEntry(c.port.Load(), fn), call, a), nil
+}

@@ -24,6 +24,7 @@ type runOptions struct {
 	dirs       []string
 	env        []string
 	timeLimit  time.Duration
+	network    string
 	stopGrace  time.Duration
 	report     string
 	maxThreads int
@@ -88,6 +89,7 @@ later by force.`,
 	f.BoolVar(&o.noCache, "no-cache", false, "keep no compiled programs")
 	f.Var(o.grates.value(grateFile), "grate", "put a grate between program and system: `'FILE [ARG]...'` (repeatable, the first is the outermost)")
 	f.Var(o.grates.value(grateDir), "grate-dir", "give the grate named last a directory: `HOST[::GUEST]` (repeatable)")
+	f.StringVar(&o.network, "network", "none", "what the program may reach by sockets that it makes: `none`, loopback or all")
 	f.BoolVar(&o.trace, "trace", false, "print each call that a grate has served on standard error")
 	addShimFlag(cmd, &o.shim)
 	return cmd
@@ -272,12 +274,22 @@ func withNewline(s string) string {
 	return s + "\n"
 }
 
+// networks is what --network may say.
+var networks = map[string]lindbridge.Network{
+	"none": lindbridge.NetworkNone, "loopback": lindbridge.NetworkLoopback, "all": lindbridge.NetworkAll,
+}
+
 // program turns the flags into what is to be run.
 func (o *runOptions) program(args []string) (lindbridge.Program, error) {
 	p := lindbridge.Program{
 		Args: append([]string{filepath.Base(args[0])}, args[1:]...), TimeLimit: o.timeLimit, StopGrace: o.stopGrace,
 		MaxThreads: o.maxThreads, MaxMemory: o.maxMemory,
 	}
+	network, ok := networks[o.network]
+	if !ok {
+		return p, fmt.Errorf("--network %s: want none, loopback or all", o.network)
+	}
+	p.Network = network
 	for _, d := range o.dirs {
 		dir, err := parseDir(d)
 		if err != nil {

@@ -336,6 +336,47 @@ static inline int lind_grate_serve(void)
     return lind_syscall0(LIND_CALL_GRATE_SERVE);
 }
 
+// --- Open files of a grate ------------------------------------------------------------------------------------------------
+
+// A grate may open files that it serves itself in the descriptor tables of the cages below it. They are duplicated, closed,
+// inherited and waited for as all others are, by poll(2), select(2) and epoll(7) together with these: the grate does not
+// serve those calls. It serves what is done with the file, such as read(2), and says what it is ready for. It knows each by a
+// number of its own, of 64 bits, which no other of its open files has.
+
+// Opens a file in cage, with the lowest free descriptor from least on, ready for the LIND_POLL events. flags is
+// LIND_O_CLOEXEC or 0. Answers the descriptor.
+//
+// Errors: -LIND_EEXIST (an open file has the number), -LIND_EMFILE, -23 (ENFILE), -LIND_EINVAL (flags, or a least that is
+// beyond the cage's limit), -LIND_EIO (the grate is ending), -LIND_EPERM (the caller is no grate, or not one of cage's).
+static inline int lind_fd_open(uint64_t cage, uint64_t number, int least, int events, int flags)
+{
+    return lind_syscall6(LIND_CALL_GRATE_FD_OPEN, cage, lind_num((int64_t)number), lind_num(least), lind_num(events),
+                         lind_num(flags), LIND_NONE, LIND_NONE);
+}
+
+// The number of the file that descriptor fd of cage stands for at the moment. 0, -LIND_EBADF (it is not open) or -LIND_ENOENT
+// (it is none of the caller's files).
+static inline int lind_fd_number(uint64_t cage, int fd, uint64_t *number)
+{
+    return lind_syscall6(LIND_CALL_GRATE_FD_NUMBER, cage, lind_num(fd), lind_ptr(number), LIND_NONE, LIND_NONE, LIND_NONE,
+                         LIND_NONE);
+}
+
+// Says what the file is ready for from now on, and wakes who waits for that. To say it once more is news to who waits for
+// edges (EPOLLET). 0, or -LIND_ENOENT if no open file of the caller's has the number. It does not block.
+static inline int lind_fd_ready(uint64_t number, int events)
+{
+    return lind_syscall2(LIND_CALL_GRATE_FD_READY, lind_num((int64_t)number), lind_num(events));
+}
+
+// Makes fn what is called when a file is closed for good: its first argument is the number, and what it answers means
+// nothing. It is called once for each, one at a time and in order, and nobody waits for it. The number may be used again from
+// then on.
+static inline int lind_fd_on_close(lind_handler_t fn)
+{
+    return lind_syscall1(LIND_CALL_GRATE_FD_ON_CLOSE, lind_num((int64_t)(uintptr_t)fn));
+}
+
 // --- Memory of other cages ----------------------------------------------------------------------------------------------
 
 enum { LIND_COPY_MEMORY = 0, LIND_COPY_STRING = 1 };

@@ -22,11 +22,21 @@ enum {
     LIND_SYS_READV = 19,
     LIND_SYS_WRITEV = 20,
     LIND_SYS_ACCESS = 21,
+    LIND_SYS_PIPE = 22,
+    LIND_SYS_SELECT = 23,
     LIND_SYS_SCHED_YIELD = 24,
     LIND_SYS_DUP = 32,
     LIND_SYS_DUP2 = 33,
     LIND_SYS_NANOSLEEP = 35,
     LIND_SYS_GETPID = 39,
+    LIND_SYS_SOCKET = 41,
+    LIND_SYS_CONNECT = 42,
+    LIND_SYS_ACCEPT = 43,
+    LIND_SYS_BIND = 49,
+    LIND_SYS_LISTEN = 50,
+    LIND_SYS_GETSOCKNAME = 51,
+    LIND_SYS_SOCKETPAIR = 53,
+    LIND_SYS_SETSOCKOPT = 54,
     LIND_SYS_CLONE = 56,
     LIND_SYS_FORK = 57,
     LIND_SYS_EXECVE = 59,
@@ -61,6 +71,8 @@ enum {
     LIND_SYS_FADVISE64 = 221,
     LIND_SYS_CLOCK_GETTIME = 228,
     LIND_SYS_EXIT_GROUP = 231,
+    LIND_SYS_EPOLL_WAIT = 232,
+    LIND_SYS_EPOLL_CTL = 233,
     LIND_SYS_UTIMES = 235,
     LIND_SYS_OPENAT = 257,
     LIND_SYS_MKDIRAT = 258,
@@ -78,6 +90,8 @@ enum {
     LIND_SYS_PPOLL = 271,
     LIND_SYS_UTIMENSAT = 280,
     LIND_SYS_FALLOCATE = 285,
+    LIND_SYS_ACCEPT4 = 288,
+    LIND_SYS_EPOLL_CREATE1 = 291,
     LIND_SYS_DUP3 = 292,
     LIND_SYS_PIPE2 = 293,
     LIND_SYS_PREADV = 295,
@@ -94,6 +108,10 @@ enum {
     LIND_CALL_COPY_HANDLER_TABLE = 1003,
     LIND_CALL_GRATE_SERVE = 1004,     // lindbridge's own, see lind_grate_serve
     LIND_CALL_HARSH_CAGE_EXIT = 1005, // lindbridge's own: a notification, (cage id, wait status)
+    LIND_CALL_GRATE_FD_OPEN = 1006,   // lindbridge's own, see lind_fd_open and what follows it
+    LIND_CALL_GRATE_FD_NUMBER = 1007,
+    LIND_CALL_GRATE_FD_READY = 1008,
+    LIND_CALL_GRATE_FD_ON_CLOSE = 1009,
 
     LIND_CALL_MAX = 1024,
 };
@@ -121,6 +139,7 @@ enum {
     LIND_EFBIG = 27,
     LIND_ENOSPC = 28,
     LIND_ESPIPE = 29,
+    LIND_EPIPE = 32,
     LIND_EMLINK = 31,
     LIND_ENAMETOOLONG = 36,
     LIND_ENOSYS = 38,
@@ -149,7 +168,42 @@ enum {
     LIND_IOV_MAX = 1024,
     LIND_RW_MAX = 0x7ffff000, // bytes that one read or write moves at most
     LIND_SIGKILL = 9,
+    LIND_O_NONBLOCK = 04000,
+    LIND_O_CLOEXEC = 02000000,
+    LIND_AF_INET = 2,
+    LIND_SOCK_STREAM = 1,
+    LIND_F_GETFL = 3,
+    LIND_F_SETFL = 4,
+    LIND_EPOLL_CTL_ADD = 1,
+    LIND_EPOLL_CTL_DEL = 2,
+    LIND_EPOLL_CTL_MOD = 3,
 };
+
+// Events of poll(2), which are those of epoll too.
+enum {
+    LIND_POLLIN = 0x1,
+    LIND_POLLPRI = 0x2,
+    LIND_POLLOUT = 0x4,
+    LIND_POLLERR = 0x8,
+    LIND_POLLHUP = 0x10,
+    LIND_POLLNVAL = 0x20,
+};
+
+// struct pollfd, struct epoll_event and struct sockaddr_in of Linux x86-64. Port and address are in the order of the network.
+typedef struct {
+    int32_t fd;
+    int16_t events, revents;
+} lind_pollfd_t;
+
+typedef struct {
+    uint32_t events;
+    uint64_t data;
+} __attribute__((packed)) lind_epoll_event_t;
+
+typedef struct {
+    uint16_t family;
+    uint8_t port[2], address[4], zero[8];
+} lind_sockaddr_in_t;
 
 // struct iovec and struct timespec of Linux x86-64. An iovec's base is an address of the host.
 typedef struct {
