@@ -16,6 +16,7 @@ import (
 
 var (
 	historyFile = flag.String("history", "", "where TestHistory_ReplaysWhatItRecorded leaves the history")
+	modelCalls  = flag.Int("model-calls", 60_000, "how many calls TestHistory_LongOnesAgreeWithTheModel makes")
 	historySize = flag.Int("calls", 20_000, "how many calls that has")
 )
 

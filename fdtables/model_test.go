@@ -329,11 +329,11 @@ type random struct{ r *rand.Rand }
 func (r random) from(_ string, lo, hi int) int { return lo + r.r.IntN(hi-lo+1) }
 
 func TestHistory_LongOnesAgreeWithTheModel(t *testing.T) {
-	histories := 30
+	calls := *modelCalls
 	if testing.Short() {
-		histories = 6
+		calls /= 5
 	}
-	for range histories {
+	for range calls / 2000 {
 		seed := rand.Uint64()
 		c := random{rand.New(rand.NewPCG(seed, 0))}
 		h := newHistory(c)
