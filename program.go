@@ -23,6 +23,8 @@ type Program struct {
 	// until Stdout and Stderr have everything.
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer
+	// MaxFDs is what it may raise its limit on descriptors to, of 1024 at first. 0: 1,048,576.
+	MaxFDs uint64
 	// Network is what it may reach by sockets of its own: nothing, unless this says otherwise.
 	Network Network
 	// TimeLimit ends the program when it has run that long. 0: never.

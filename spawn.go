@@ -79,7 +79,7 @@ func (rt *Runtime) build(p Program, g *grate) (_ *Cage, err error) {
 	undo = append(undo, func() error { return rt.ids.Discard(c.entry) })
 
 	c.proc, err = rt.host.NewProcess(rawposix.ProcessConfig{
-		Cage: c.ID(), Parent: abi.CageInit, Hooks: (*hooks)(c), Network: p.Network,
+		Cage: c.ID(), Parent: abi.CageInit, Hooks: (*hooks)(c), Network: p.Network, MaxFDs: p.MaxFDs,
 		UID: uint32(unix.Getuid()), EUID: uint32(unix.Geteuid()),
 		GID: uint32(unix.Getgid()), EGID: uint32(unix.Getegid()),
 	})

@@ -73,11 +73,13 @@ const (
 	CallUnlink                 Call = 87
 	CallSymlink                Call = 88
 	CallReadlink               Call = 89
+	CallGetrlimit              Call = 97
 	CallGetuid                 Call = 102
 	CallGetgid                 Call = 104
 	CallGeteuid                Call = 107
 	CallGetegid                Call = 108
 	CallGetppid                Call = 110
+	CallSetrlimit              Call = 160
 	CallGettid                 Call = 186
 	CallFutex                  Call = 202
 	CallGetdents64             Call = 217
@@ -109,6 +111,7 @@ const (
 	CallPipe2                  Call = 293
 	CallPreadv                 Call = 295
 	CallPwritev                Call = 296
+	CallPrlimit64              Call = 302
 	CallRenameat2              Call = 316
 	CallGetrandom              Call = 318
 	CallEpollPwait2            Call = 441
@@ -198,11 +201,13 @@ var callNames = [...]string{
 	CallUnlink:                 "unlink",
 	CallSymlink:                "symlink",
 	CallReadlink:               "readlink",
+	CallGetrlimit:              "getrlimit",
 	CallGetuid:                 "getuid",
 	CallGetgid:                 "getgid",
 	CallGeteuid:                "geteuid",
 	CallGetegid:                "getegid",
 	CallGetppid:                "getppid",
+	CallSetrlimit:              "setrlimit",
 	CallGettid:                 "gettid",
 	CallFutex:                  "futex",
 	CallGetdents64:             "getdents64",
@@ -234,6 +239,7 @@ var callNames = [...]string{
 	CallPipe2:                  "pipe2",
 	CallPreadv:                 "preadv",
 	CallPwritev:                "pwritev",
+	CallPrlimit64:              "prlimit64",
 	CallRenameat2:              "renameat2",
 	CallGetrandom:              "getrandom",
 	CallEpollPwait2:            "epoll_pwait2",

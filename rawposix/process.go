@@ -23,6 +23,9 @@ type ProcessConfig struct {
 	// UID, EUID, GID and EGID are what the calls of these names answer. They grant and deny nothing: the host's own
 	// credentials decide what a cage may do with the files that it reaches.
 	UID, EUID, GID, EGID uint32
+	// MaxFDs is what it may raise its limit on descriptors to, RLIMIT_NOFILE; the limit itself is the table's, or this if
+	// that is less. 0, and more than fdtables.MaxLimit, is that.
+	MaxFDs uint64
 	// Network is what it may reach by sockets of its own.
 	Network Network
 	// Hooks start and end its threads. Required.
@@ -43,6 +46,7 @@ type Process struct {
 	ids     [4]uint32       // uid, euid, gid, egid; immutable
 	parent  atomic.Uint64   // what getppid answers
 	mu      sync.Mutex      // held while shared is replaced
+	maxFDs  uint64          // what the limit of table may be raised to; guarded by mu
 	shared  atomic.Pointer[[]sharedStatus]
 }
 
@@ -71,6 +75,11 @@ func (h *Host) NewProcess(cfg ProcessConfig) (*Process, error) {
 		}
 		p.table = table
 	}
+	p.maxFDs = fdtables.MaxLimit
+	if cfg.MaxFDs != 0 && cfg.MaxFDs < p.maxFDs {
+		p.maxFDs = cfg.MaxFDs
+	}
+	p.table.SetLimit(min(p.table.Limit(), p.maxFDs))
 	return p, nil
 }
 

@@ -92,6 +92,10 @@ var calls = [...]struct {
 	{abi.CallClockNanosleep, clockNanosleep},
 	{abi.CallGetrandom, getrandom},
 
+	{abi.CallGetrlimit, getrlimit},
+	{abi.CallSetrlimit, setrlimit},
+	{abi.CallPrlimit64, prlimit64},
+
 	{abi.CallGetpid, getpid},
 	{abi.CallGetppid, getppid},
 	{abi.CallGettid, gettid},
