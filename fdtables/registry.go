@@ -14,7 +14,7 @@ const (
 	blockBits = 6
 	// creditBatch is how many underfds a shard is allowed at once.
 	creditBatch = 32
-	minBuckets  = 16
+	minBuckets  = 64
 )
 
 // registry finds the one count of each (kind, underfd) that is open, and holds their number below a limit.

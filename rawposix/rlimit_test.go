@@ -8,7 +8,9 @@ import (
 )
 
 // rlimit places a struct rlimit64 in guest memory.
-func (e *env) rlimit(cur, max uint64) gp { return e.put(le.AppendUint64(le.AppendUint64(nil, cur), max)) }
+func (e *env) rlimit(cur, max uint64) gp {
+	return e.put(le.AppendUint64(le.AppendUint64(nil, cur), max))
+}
 
 func (e *env) wantLimit(at gp, cur, max uint64) {
 	e.t.Helper()
