@@ -195,6 +195,15 @@ mod tests {
     }
 
     #[test]
+    fn what_a_program_ever_does_is_known_before() {
+        let program = |text| Program::parse(text).unwrap();
+        assert!(!program("").acts() && !program("2*off->off").acts());
+        assert!(program("off->yield").acts());
+        assert!(program("1*off->0%fail").does(Action::Fail));
+        assert!(!program("off->sleep(1ms)").does(Action::Fail));
+    }
+
+    #[test]
     fn what_is_no_program_is_an_error() {
         for text in [
             "panic",
