@@ -28,7 +28,7 @@ GO_TEST_TIMEOUT ?= 15m
 # More arguments for go test: make test GO_TEST_ARGS='-run Kill -v'
 GO_TEST_ARGS ?=
 
-.PHONY: help build shim shim-faults grates run test test-c test-grates test-go test-go-nocgo test-rust race bench lint lint-go lint-rust lint-sh fmt guests \
+.PHONY: help build shim shim-faults grates run test test-c test-grates test-go test-go-nocgo test-rust test-faults race bench lint lint-go lint-rust lint-sh fmt guests \
 	guests-go guests-check header header-check matrix suite model deps check clean
 
 help: ## List the targets
@@ -52,7 +52,7 @@ grates: deps ## Build the example grates: build/grates
 run: build ## Build, then show a program with busy, waiting and reading threads being ended in four ways
 	scripts/demo.sh $(BUILD)/lindbridge
 
-test: build guests-go header-check guests-check test-c test-grates test-go test-go-nocgo test-rust ## Run everything that must pass
+test: build guests-go header-check guests-check test-c test-grates test-go test-go-nocgo test-rust test-faults ## Run everything that must pass
 
 test-go: shim guests-go ## Go tests, with cgo
 	CGO_ENABLED=1 $(GO) test -timeout $(GO_TEST_TIMEOUT) $(GO_TEST_ARGS) ./...
@@ -62,6 +62,9 @@ test-go-nocgo: shim guests-go ## Go tests, without cgo
 
 test-rust: ## Rust tests of the shim
 	$(CARGO) test $(CARGO_ARGS)
+
+test-faults: ## Rust tests of the shim with failure points: every point, in every order of ending
+	$(CARGO) test $(CARGO_ARGS) --package lindshim-faults
 
 # The host in C, with the shim linked in and with the shim as a library.
 test-c: shim ## Build and run the C example on the shim's header

@@ -311,6 +311,8 @@ impl Domain {
             Ok(()) => Ok(tid),
             Err((job, err)) => {
                 self.threads_total.fetch_sub(1, Ordering::Relaxed);
+                // A stop that has found it in the list meanwhile does not report it as one that is still inside.
+                job.slot.at_end(LINDSHIM_END_START_FAILED);
                 self.left(&job.slot, None);
                 Err(err)
             }
@@ -332,12 +334,13 @@ impl Domain {
         if self.grate.get().is_some() {
             return Err(Error::new(Status::Busy, "the domain is a grate already"));
         }
-        let grate = self.grate.get_or_init(|| grate);
         if faults::hit(Point::PortNew) {
             return Err(Error::new(Status::Limit, "injected fault port-new"));
         }
         // SAFETY: the grate lives as long as the domain, which nobody deletes before the gate is drained.
-        let opened = unsafe { port::open(&self.gate, &raw const **grate) }?;
+        let opened = unsafe { port::open(&self.gate, &raw const *grate) }?;
+        // Nobody has the number yet. Only now, since a domain that got no port is no grate, and may ask again.
+        let _ = self.grate.set(grate);
         Ok(*port.insert(opened))
     }
 

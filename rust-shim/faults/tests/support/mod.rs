@@ -1,5 +1,7 @@
 //! What tests of faults need: one test at a time, the points by their names, and what the process holds.
 
+#![allow(dead_code, reason = "each test program uses a part of it")]
+
 use crate::common::*;
 use lindshim_faults::ffi::types::*;
 use lindshim_faults::ffi::*;
