@@ -64,6 +64,7 @@ impl Error {
         )
     }
 
+    #[cfg(not(loom))]
     /// A failure of Wasmtime: its whole chain of reasons becomes the text.
     pub fn wasmtime(status: Status, what: &str, err: &wasmtime::Error) -> Self {
         Error::new(status, format!("{what}: {err:#}"))
