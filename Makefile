@@ -28,7 +28,7 @@ GO_TEST_TIMEOUT ?= 15m
 # More arguments for go test: make test GO_TEST_ARGS='-run Kill -v'
 GO_TEST_ARGS ?=
 
-.PHONY: help build shim grates run test test-c test-grates test-go test-go-nocgo test-rust race bench lint lint-go lint-rust lint-sh fmt guests \
+.PHONY: help build shim shim-faults grates run test test-c test-grates test-go test-go-nocgo test-rust test-faults race bench lint lint-go lint-rust lint-sh fmt guests \
 	guests-go guests-check header header-check matrix suite model deps check clean
 
 help: ## List the targets
@@ -42,13 +42,17 @@ shim: ## Build the Rust shim: build/liblindshim.so and .a (a few minutes the fir
 	install -C -m 755 $(CARGO_TARGET_DIR)/release/liblindshim.so $(BUILD)/liblindshim.so
 	install -C -m 644 $(CARGO_TARGET_DIR)/release/liblindshim.a $(BUILD)/liblindshim.a
 
+shim-faults: ## Build the shim with failure points, for tests: build/faults/liblindshim.so
+	$(CARGO) build $(CARGO_ARGS) --package lindshim-faults
+	install -D -C -m 755 $(CARGO_TARGET_DIR)/release/liblindshim_faults.so $(BUILD)/faults/liblindshim.so
+
 grates: deps ## Build the example grates: build/grates
 	scripts/guests.sh --grates $(BUILD)/grates
 
 run: build ## Build, then show a program with busy, waiting and reading threads being ended in four ways
 	scripts/demo.sh $(BUILD)/lindbridge
 
-test: build guests-go header-check guests-check test-c test-grates test-go test-go-nocgo test-rust ## Run everything that must pass
+test: build guests-go header-check guests-check test-c test-grates test-go test-go-nocgo test-rust test-faults ## Run everything that must pass
 
 test-go: shim guests-go ## Go tests, with cgo
 	CGO_ENABLED=1 $(GO) test -timeout $(GO_TEST_TIMEOUT) $(GO_TEST_ARGS) ./...
@@ -58,6 +62,9 @@ test-go-nocgo: shim guests-go ## Go tests, without cgo
 
 test-rust: ## Rust tests of the shim
 	$(CARGO) test $(CARGO_ARGS)
+
+test-faults: ## Rust tests of the shim with failure points: every point, in every order of ending
+	$(CARGO) test $(CARGO_ARGS) --package lindshim-faults
 
 # The host in C, with the shim linked in and with the shim as a library.
 test-c: shim ## Build and run the C example on the shim's header
@@ -86,15 +93,15 @@ lint-go: $(GOLANGCI)
 	GOOS=wasip1 GOARCH=wasm $(GO) vet ./guests/gowork
 
 lint-rust:
-	$(CARGO) fmt --manifest-path rust-shim/Cargo.toml --check
-	$(CARGO) clippy $(CARGO_ARGS) --all-targets -- -D warnings
+	$(CARGO) fmt --all --manifest-path rust-shim/Cargo.toml --check
+	$(CARGO) clippy $(CARGO_ARGS) --workspace --all-targets -- -D warnings
 
 lint-sh:
 	for script in scripts/*.sh guests/lind/build.sh .ci/run; do bash -n "$$script"; done
 
 fmt: $(GOLANGCI) ## Format the Go and Rust sources
 	$(GOLANGCI) fmt
-	$(CARGO) fmt --manifest-path rust-shim/Cargo.toml
+	$(CARGO) fmt --all --manifest-path rust-shim/Cargo.toml
 
 guests: deps guests-go ## Build the guest programs: testdata/guests, build/guests
 	scripts/guests.sh testdata/guests

@@ -7,8 +7,8 @@
 //! in a [`Hinge`], memory that is used again for other gates but never given back, and has the gate's generation in it:
 //! whoever enters through the hinge compares open, generation and count in one step.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{Mutation, Mutex, PoisonError, mutated, process};
 
 const CLOSED: u64 = 1 << 63;
 const GENERATION: u64 = (CLOSED - 1) & !COUNT;
@@ -25,11 +25,20 @@ impl Hinge {
     #[must_use]
     #[inline]
     pub fn enter(&self, generation: u64) -> bool {
+        if mutated(Mutation::EnterAdds) {
+            let word = self.0.fetch_add(1, Ordering::SeqCst);
+            let open = word & !COUNT == generation;
+            if !open {
+                self.0.fetch_sub(1, Ordering::SeqCst);
+            }
+            return open;
+        }
         // Not fetch_add: an entrant that adds one and takes it back after the close could be the one that brings the
         // count to zero, unseen.
         self.0
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |word| {
-                (word & !COUNT == generation).then_some(word + 1)
+                let any = mutated(Mutation::EnterAnyGeneration) && word & CLOSED == 0;
+                (word & !COUNT == generation || any).then_some(word + 1)
             })
             .is_ok()
     }
@@ -44,11 +53,13 @@ impl Hinge {
     }
 }
 
-/// Hinges that no gate uses. Guarded by the mutex.
-static UNUSED: Mutex<Vec<&'static Hinge>> = Mutex::new(Vec::new());
+process! {
+    /// Hinges that no gate uses. Guarded by the mutex.
+    static UNUSED: Mutex<Vec<&'static Hinge>> = Mutex::new(Vec::new());
+}
 
 /// How many hinges are made at a time.
-const BATCH: usize = 64;
+const BATCH: usize = if cfg!(loom) { 1 } else { 64 };
 
 /// The gate. Its word is the count of those inside and its generation, with the top bit set once it is closed.
 #[derive(Debug)]
@@ -98,7 +109,8 @@ impl Gate {
         self.hinge
             .0
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |word| {
-                (word & CLOSED == 0).then_some((word + 1) | CLOSED)
+                let counted = u64::from(!mutated(Mutation::CloseUncounted));
+                (word & CLOSED == 0).then_some((word + counted) | CLOSED)
             })
             .is_ok()
     }
@@ -117,6 +129,9 @@ impl Gate {
     /// token: see the module `thread` for the order that each relies on.
     #[inline]
     pub fn is_closed(&self) -> bool {
+        if mutated(Mutation::GateRelaxed) {
+            return self.hinge.0.load(Ordering::Relaxed) & CLOSED != 0;
+        }
         self.word() & CLOSED != 0
     }
 

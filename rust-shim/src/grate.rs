@@ -3,12 +3,9 @@
 //! A call finds the grate by its port, is counted in at the grate's gate, gets one of its workers (see `worker`) and enters
 //! that, on the same OS thread. The path through [`serve`] allocates nothing and takes no lock while a worker is idle.
 //!
-//! Idle workers are bits of a mask. Who takes a bit owns the worker, and has it on its own stack while it is inside: a stop
-//! that claims the worker while it sleeps may be followed by the end of the domain, and what sleeps keeps the store.
-//!
-//! Callers that find no worker sleep in the queue of `waits`, with the grate's address as the key. Whoever gives a worker
-//! back puts the bit into the mask, and then looks whether anybody waits; who waits says so, and then looks at the mask,
-//! under the queue's lock. A worker is handed to the first in the queue, so that callers are served in their order.
+//! Idle workers, and the queue of callers that wait for one, are the subject of `idle`. Who takes a worker's place there owns
+//! the worker, and has it on its own stack while it is inside: a stop that claims the worker while it sleeps may be followed
+//! by the end of the domain, and what sleeps keeps the store.
 //!
 //! Deaths. The grate stops: workers leave their guest code like any thread of it, their callers get an error, and those
 //! that wait find the gate closed. The caller stops: see `frame`. Both sides count in their own gates only, so none waits
@@ -17,17 +14,19 @@
 use crate::clock;
 use crate::domain::Domain;
 use crate::error::{Error, Result, Status};
+use crate::faults::{self, Point};
 use crate::ffi::types::*;
 use crate::frame::{Frame, OsThread};
 use crate::gate::Hinge;
+use crate::idle::{Idle, handed};
 use crate::port;
 use crate::thread::{End, Leave, tell};
-use crate::waits::{STOPPED, token};
+use crate::waits::token;
 use crate::worker::{Made, Shape, Worker};
-use parking_lot_core::{DEFAULT_UNPARK_TOKEN, ParkResult, ParkToken, UnparkToken};
+use parking_lot_core::{DEFAULT_UNPARK_TOKEN, ParkResult, ParkToken};
 use std::cell::{Cell, UnsafeCell};
 use std::mem::ManuallyDrop;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use wasmtime::ValRaw;
 
@@ -43,9 +42,6 @@ const MAX_STACK_BYTES: u64 = 1 << 30;
 pub(crate) const HOST_STACK_BYTES: usize = 128 << 10;
 /// How many values `pass_fptr_to_wt` takes.
 pub(crate) const PARAMS: usize = 14;
-
-/// From here on a wake-up hands over the worker in this place.
-const HANDED: usize = 2;
 
 /// What became of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,15 +90,11 @@ pub struct Grate {
     max_depth: u32,
     stack_need: usize,
     trace: TraceFn,
-    /// A bit for each place whose worker is idle.
-    idle: Box<[AtomicU64]>,
+    /// The places of idle workers, and who waits for one.
+    idle: Idle,
     /// The idle workers. Each is owned by whoever has taken its bit out of `idle`.
     places: Box<[UnsafeCell<Option<Box<Worker>>>]>,
-    /// How many callers wait for a worker, or are about to.
-    waiting: AtomicU32,
     unmade: Mutex<Unmade>,
-    /// How many places there are in `unmade`.
-    unmade_count: AtomicU32,
     /// How many workers there are.
     made: AtomicU32,
     /// How many places there will be no worker for, because the memory cannot grow.
@@ -211,14 +203,12 @@ impl Grate {
             max_depth: settings.max_depth,
             stack_need: settings.stack_need,
             trace: domain.engine.callbacks.trace,
-            idle: (0..max.div_ceil(64)).map(|_| AtomicU64::new(0)).collect(),
+            idle: Idle::new(max),
             places: (0..max).map(|_| UnsafeCell::new(None)).collect(),
-            waiting: AtomicU32::new(0),
             unmade: Mutex::new(Unmade {
                 places: (0..max).rev().collect(),
                 stacks: Vec::new(),
             }),
-            unmade_count: AtomicU32::new(max),
             made: AtomicU32::new(0),
             lost: AtomicU32::new(0),
         }))
@@ -235,8 +225,7 @@ impl Grate {
 
     /// Wakes all that wait for a worker: the gate is closed.
     pub fn close(&self) {
-        // SAFETY: nothing is called back.
-        unsafe { parking_lot_core::unpark_all(self.key(), STOPPED) };
+        self.idle.close();
     }
 
     /// Takes out all workers, to be dropped with what else remains of the domain.
@@ -253,48 +242,6 @@ impl Grate {
         taken.flatten().collect()
     }
 
-    fn key(&self) -> usize {
-        std::ptr::from_ref(self) as usize
-    }
-
-    /// Takes an idle worker's place, if there is one; the one that this thread had last rather than another, since that
-    /// worker's memory is near.
-    #[inline]
-    fn pop(&self, os: &OsThread) -> Option<u32> {
-        let last = os.last_place();
-        if let Some(idle) = self.idle.get(last as usize / 64) {
-            let (word, bit) = (idle.load(Ordering::Relaxed), 1 << (last % 64));
-            if word & bit != 0 && swap(idle, word, word & !bit).is_ok() {
-                return Some(last);
-            }
-        }
-        self.pop_any(os)
-    }
-
-    fn pop_any(&self, os: &OsThread) -> Option<u32> {
-        for (k, idle) in self.idle.iter().enumerate() {
-            let mut word = idle.load(Ordering::Relaxed);
-            while word != 0 {
-                let bit = word.trailing_zeros();
-                match swap(idle, word, word & !(1 << bit)) {
-                    Ok(_) => {
-                        let place = k as u32 * 64 + bit;
-                        os.set_last_place(place);
-                        return Some(place);
-                    }
-                    Err(now) => word = now,
-                }
-            }
-        }
-        None
-    }
-
-    fn has_idle(&self) -> bool {
-        self.idle
-            .iter()
-            .any(|word| word.load(Ordering::SeqCst) != 0)
-    }
-
     fn take(&self, place: u32) -> Acquired {
         // SAFETY: the caller has taken the place's bit.
         let worker = unsafe { (*self.places[place as usize].get()).take() };
@@ -309,41 +256,7 @@ impl Grate {
         // SAFETY: the place is the caller's until its bit is set, and empty since the worker was taken, so that nothing is
         // to be dropped.
         unsafe { self.places[place as usize].get().write(Some(worker)) };
-        self.put_back(place);
-    }
-
-    #[inline]
-    fn put_back(&self, place: u32) {
-        self.idle[place as usize / 64].fetch_or(1 << (place % 64), Ordering::SeqCst);
-        if self.waiting.load(Ordering::SeqCst) != 0 {
-            self.hand_over();
-        }
-    }
-
-    /// Hands an idle worker to the first that waits.
-    #[cold]
-    fn hand_over(&self) {
-        let Some(place) = self.pop(OsThread::current()) else {
-            return; // somebody was quicker, and hands it over in turn
-        };
-        // SAFETY: the callback neither panics nor calls into parking_lot.
-        unsafe {
-            parking_lot_core::unpark_one(self.key(), |result| {
-                if result.unparked_threads == 0 {
-                    // Under the queue's lock: who comes to wait sees the bit, or was unparked.
-                    self.idle[place as usize / 64].fetch_or(1 << (place % 64), Ordering::SeqCst);
-                    return DEFAULT_UNPARK_TOKEN;
-                }
-                UnparkToken(HANDED + place as usize)
-            });
-        }
-    }
-
-    /// There is a place for a new worker: the first that waits looks for itself.
-    #[cold]
-    fn wake_one(&self) {
-        // SAFETY: the callback neither panics nor calls into parking_lot.
-        unsafe { parking_lot_core::unpark_one(self.key(), |_| DEFAULT_UNPARK_TOKEN) };
+        self.idle.put_back(place);
     }
 
     /// A place is without a worker, and its stack, if it had one, free.
@@ -352,15 +265,12 @@ impl Grate {
         unmade.places.push(place);
         unmade.stacks.extend(stack);
         drop(unmade);
-        self.unmade_count.fetch_add(1, Ordering::SeqCst);
-        if self.waiting.load(Ordering::SeqCst) != 0 {
-            self.wake_one();
-        }
+        self.idle.vacate();
     }
 
     #[inline]
     fn acquire(&self, os: &'static OsThread, caller: Option<&Frame>) -> Acquired {
-        match self.pop(os) {
+        match self.idle.pop(os) {
             Some(place) => self.take(place),
             None => self.acquire_slowly(os, caller),
         }
@@ -384,7 +294,7 @@ impl Grate {
                 Waited::Claimed => return Acquired::Claimed,
                 Waited::No(served) => return Acquired::No(served),
             }
-            if let Some(place) = self.pop(os) {
+            if let Some(place) = self.idle.pop(os) {
                 return self.take(place);
             }
         }
@@ -401,13 +311,13 @@ impl Grate {
 
     /// Makes one more worker. `None`: there are as many as there can be.
     fn make(&self, os: &'static OsThread, caller: Option<&Frame>) -> Option<Acquired> {
-        if self.unmade_count.load(Ordering::SeqCst) == 0 {
+        if !self.idle.has_unmade() {
             return None;
         }
         let (place, stack) = {
             let mut unmade = self.unmade();
             let place = unmade.places.pop()?;
-            self.unmade_count.fetch_sub(1, Ordering::SeqCst);
+            self.idle.take_unmade();
             (place, unmade.stacks.pop())
         };
         // SAFETY: the domain is an Arc's, which lives while the caller is inside its gate.
@@ -450,43 +360,31 @@ impl Grate {
             refused.set(Some(no));
             Some(())
         };
-        self.waiting.fetch_add(1, Ordering::SeqCst);
         if let Some(caller) = caller {
-            caller.publish_wait(self.key());
+            caller.publish_wait(self.idle.key());
         }
-        let validate = || {
-            if self.has_idle() || self.unmade_count.load(Ordering::SeqCst) != 0 {
-                return false;
-            }
-            if refuse().is_some() {
-                return false;
-            }
-            if let Some(caller) = claimable {
-                caller.slot().park();
-            }
-            true
-        };
         let name = caller.map_or(ParkToken(std::ptr::from_ref(os) as usize), |caller| {
             token(caller.slot())
         });
-        // SAFETY: the closures neither panic nor call into parking_lot; nobody else parks at the grate's address.
-        let result =
-            unsafe { parking_lot_core::park(self.key(), validate, || {}, |_, _| {}, name, None) };
-        self.waiting.fetch_sub(1, Ordering::SeqCst);
+        let parked = || {
+            if let Some(caller) = claimable {
+                caller.slot().park();
+            }
+        };
+        let result = self.idle.wait(name, || refuse().is_some(), parked);
         let claimed = claimable.is_some_and(|caller| !caller.slot().unpark());
         if let Some(caller) = caller {
             caller.publish_wait(0);
         }
         let woken = match result {
-            ParkResult::Unparked(UnparkToken(n)) if n >= HANDED => {
-                let place = (n - HANDED) as u32;
-                if claimed {
-                    self.put_back(place);
+            ParkResult::Unparked(token) => match handed(token) {
+                Some(place) if claimed => {
+                    self.idle.put_back(place);
                     return Waited::Claimed;
                 }
-                return Waited::Handed(place);
-            }
-            ParkResult::Unparked(token) => token == DEFAULT_UNPARK_TOKEN,
+                Some(place) => return Waited::Handed(place),
+                None => token == DEFAULT_UNPARK_TOKEN,
+            },
             _ => false,
         };
         if !claimed && refused.get().is_none() {
@@ -500,7 +398,7 @@ impl Grate {
             return Waited::Retry;
         };
         if woken {
-            self.wake_one(); // the wake-up was for somebody who can use it
+            self.idle.wake_one(); // the wake-up was for somebody who can use it
         }
         no
     }
@@ -521,10 +419,6 @@ impl Grate {
         self.made.fetch_sub(1, Ordering::SeqCst);
         self.vacate(place, Some(stack));
     }
-}
-
-fn swap(word: &AtomicU64, from: u64, to: u64) -> std::result::Result<u64, u64> {
-    word.compare_exchange(from, to, Ordering::SeqCst, Ordering::Relaxed)
 }
 
 /// Why a caller is not to wait or to go on: its own domain stops, or somebody that it serves.
@@ -603,6 +497,7 @@ fn enter(
     // the step that counted it in at the grate's gate orders the two.
     #[cfg(not(target_arch = "x86_64"))]
     std::sync::atomic::fence(Ordering::SeqCst);
+    faults::late(Point::GrateEnter);
     if caller.is_some_and(|caller| caller.domain().gate.is_closed()) {
         return Some(Served::Leave(Leave::Stopped));
     }
@@ -647,6 +542,7 @@ fn enter(
     // SAFETY: the function has `PARAMS` i64 parameters and one result, which `Shape` has checked.
     let outcome = unsafe { entry.call_unchecked(&mut serving.worker.store, values) };
     let mut worker = serving.over();
+    faults::late(Point::GrateReturn);
     let Err(err) = outcome else {
         worker.end(caller);
         grate.give_back(place, worker);

@@ -4,11 +4,13 @@
 //! parked one a few.
 
 use crate::error::{Error, Status};
+use crate::faults::{self, Point};
+use crate::sync::{
+    Arc, Builder, Condvar, JoinHandle, Mutation, Mutex, MutexGuard, PoisonError, mutated,
+};
 use crate::thread::Job;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
 
 /// The threads of one engine.
 #[derive(Debug)]
@@ -100,6 +102,9 @@ impl Pool {
             ));
         }
         if let Some(worker) = state.idle.pop() {
+            if mutated(Mutation::IdleKept) {
+                state.idle.push(worker.clone());
+            }
             drop(state);
             worker.send(Mail::Job(job));
             return Ok(());
@@ -126,10 +131,13 @@ impl Pool {
             arrived: Condvar::new(),
         });
         let (pool, its_worker) = (self.clone(), worker.clone());
-        let spawned = std::thread::Builder::new()
+        let builder = Builder::new()
             .name("lindshim".into())
-            .stack_size(self.stack_bytes)
-            .spawn(move || pool.work(&its_worker));
+            .stack_size(self.stack_bytes);
+        let spawned = match faults::check_os(Point::ThreadNew, libc::EAGAIN) {
+            false => builder.spawn(move || pool.work(&its_worker)),
+            true => Err(std::io::Error::last_os_error()),
+        };
         let mut state = self.state();
         match spawned {
             Ok(handle) => {
@@ -161,8 +169,10 @@ impl Pool {
             // A panic in here is a bug of the shim; the job's own guards have let the domain go, so the thread is fit
             // for the next job.
             let _ = catch_unwind(AssertUnwindSafe(|| job.run()));
+            faults::late(Point::ThreadIdle);
             let mut state = self.state();
-            if state.closing || state.idle.len() >= self.max_idle {
+            let closing = state.closing && !mutated(Mutation::IdleUnchecked);
+            if closing || state.idle.len() >= self.max_idle {
                 break;
             }
             state.idle.push(worker.clone());
@@ -170,7 +180,7 @@ impl Pool {
         let mut state = self.state();
         state.ended.push(worker.id);
         state.live -= 1;
-        if state.live == 0 {
+        if state.live == 0 && !mutated(Mutation::EmptyUntold) {
             self.empty.notify_all();
         }
     }

@@ -4,8 +4,9 @@
 use crate::clock;
 use crate::ffi::types::*;
 use crate::frame::OsThread;
+use crate::sync::{self, Mutation, mutated};
 use std::os::raw::c_char;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// The thread may run: guest code, or the shim's on its behalf.
@@ -43,10 +44,10 @@ pub struct Slot {
     /// The host's word for the thread, for the report of a stop.
     thread_user: AtomicU64,
     /// `RUNNING`, `PARKED` or `CLAIMED`: see `waits`.
-    parked: AtomicU32,
+    parked: sync::atomic::AtomicU32,
     /// The host address that it waits at, or is about to; 0 for none. This is the publication that whoever stops the
     /// domain reads after it has closed the gate: see `waits`.
-    pub wait_key: AtomicUsize,
+    pub wait_key: sync::atomic::AtomicUsize,
     /// The same as an offset in the linear memory.
     wait_offset: AtomicU64,
     /// Set while the thread may have missed an epoch: see `sweep`.
@@ -71,8 +72,8 @@ impl Slot {
             left_ns: AtomicU64::new(0),
             outcome: AtomicU32::new(0),
             thread_user: AtomicU64::new(0),
-            parked: AtomicU32::new(RUNNING),
-            wait_key: AtomicUsize::new(0),
+            parked: sync::atomic::AtomicU32::new(RUNNING),
+            wait_key: sync::atomic::AtomicUsize::new(0),
             wait_offset: AtomicU64::new(0),
             rearmed: AtomicBool::new(false),
             function: Mutex::new(None),
@@ -152,7 +153,9 @@ impl Slot {
         self.since_ns.store(clock::coarse_ns(), Ordering::Relaxed);
         self.state.store(LINDSHIM_AT_ATOMIC_WAIT, Ordering::Release);
         self.rearmed.store(false, Ordering::Relaxed);
-        self.wait_key.store(key, Ordering::SeqCst);
+        if !mutated(Mutation::ParkUnpublished) {
+            self.wait_key.store(key, Ordering::SeqCst);
+        }
     }
 
     /// It no longer waits.
@@ -176,6 +179,10 @@ impl Slot {
 
     /// It has woken. `false`: it was claimed meanwhile, and has to leave the guest without a further word.
     pub fn unpark(&self) -> bool {
+        if mutated(Mutation::UnparkUnchecked) {
+            self.parked.store(RUNNING, Ordering::SeqCst);
+            return true;
+        }
         self.parked
             .compare_exchange(PARKED, RUNNING, Ordering::SeqCst, Ordering::SeqCst)
             != Err(CLAIMED)
@@ -185,6 +192,10 @@ impl Slot {
     ///
     /// Preconditions: the domain's gate is closed.
     pub fn claim(&self) -> bool {
+        if mutated(Mutation::ClaimUnchecked) {
+            self.parked.store(CLAIMED, Ordering::SeqCst);
+            return true;
+        }
         let claimed = self
             .parked
             .compare_exchange(PARKED, CLAIMED, Ordering::SeqCst, Ordering::SeqCst)
@@ -199,6 +210,9 @@ impl Slot {
     /// to leave the guest, which takes several times longer, and nobody has to wait for it. `false`: it was claimed, which
     /// comes to the same.
     pub fn depart(&self) -> bool {
+        if mutated(Mutation::DepartUnchecked) {
+            return true;
+        }
         let departs = self
             .parked
             .compare_exchange(RUNNING, CLAIMED, Ordering::SeqCst, Ordering::SeqCst)

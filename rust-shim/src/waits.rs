@@ -15,13 +15,15 @@
 //! domain. Its store, and with that the memory, lives until it has: so the address, which is the queue's key, is nobody
 //! else's before.
 
+use crate::faults::{self, Point};
 use crate::frame::Frame;
 use crate::gate::Gate;
 use crate::slot::Slot;
+use crate::sync::atomic::Ordering;
+use crate::sync::{self, Mutation, mutated};
 use parking_lot_core::{DEFAULT_UNPARK_TOKEN, FilterOp, ParkResult, ParkToken, UnparkToken};
 use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// A stop's unpark, as opposed to a notify's: the thread looks at the gates, and sleeps on if it was woken for nothing.
@@ -80,8 +82,9 @@ pub unsafe fn wait(
         outer.publish_wait(key);
     }
     slot.at_wait(key, offset);
+    faults::late(Point::Park);
     let validate = || {
-        if gate.is_closed() {
+        if !mutated(Mutation::ParkUnchecked) && gate.is_closed() {
             refused.set(Waited::Stopped);
             return false;
         }
@@ -93,12 +96,8 @@ pub unsafe fn wait(
         // for the result.
         let equal = unsafe {
             match expected {
-                Expected::Word(value) => {
-                    AtomicU32::from_ptr(key as *mut u32).load(Ordering::SeqCst) == value
-                }
-                Expected::Double(value) => {
-                    AtomicU64::from_ptr(key as *mut u64).load(Ordering::SeqCst) == value
-                }
+                Expected::Word(value) => sync::load_u32(key) == value,
+                Expected::Double(value) => sync::load_u64(key) == value,
             }
         };
         if equal {
@@ -112,6 +111,7 @@ pub unsafe fn wait(
         let result = unsafe {
             parking_lot_core::park(key, validate, || {}, |_, _| {}, token(slot), deadline)
         };
+        faults::late(Point::Unpark);
         if !slot.unpark() {
             break None;
         }
@@ -141,6 +141,7 @@ pub fn notify(key: usize, count: u32) -> u32 {
     if count == 0 {
         return 0;
     }
+    faults::late(Point::Notify);
     let mut left = count;
     // SAFETY: the closures neither panic nor call into parking_lot.
     let result = unsafe {
@@ -197,7 +198,7 @@ pub fn token(slot: &Slot) -> ParkToken {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::{AtomicU32, AtomicUsize};
 
     fn wait_at(gate: &Gate, slot: &Slot, cell: &AtomicU32, value: u32, timeout: i64) -> Waited {
         // SAFETY: the cell outlives the wait.

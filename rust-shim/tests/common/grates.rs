@@ -1,6 +1,7 @@
 //! Programs and grates for tests, and the host's side of `lind.make-syscall`.
 
 use super::*;
+use lindshim::faults::BUILT;
 use std::sync::atomic::AtomicU64;
 
 /// The id of the import `lind.make-syscall`.
@@ -32,6 +33,37 @@ pub struct Info {
 
 pub static INFOS: Mutex<Vec<Info>> = Mutex::new(Vec::new());
 static THREAD_USERS: AtomicU64 = AtomicU64::new(1);
+
+/// Blocks within the call, until the domain stops or one that the worker serves does. `None`: there are no descriptors for
+/// it, as there are not if a fault has seen to that.
+unsafe fn block(call: &Call) -> Option<i32> {
+    unsafe {
+        let (mut cancel, mut interrupt, null) = (-1, -1, std::ptr::null_mut());
+        for status in [
+            lindshim_domain_cancel_fd(call.domain, &mut cancel, null),
+            lindshim_interrupt_fd(&mut interrupt, null),
+        ] {
+            assert!(status == LINDSHIM_OK || BUILT && status == LINDSHIM_ERR_IO);
+            if status != LINDSHIM_OK {
+                return None;
+            }
+        }
+        if *call.args.add(2 * 4) == 0 && call.resumed == LINDSHIM_RESUMED_NOT {
+            mark(call.user);
+        }
+        let mut fds = [cancel, interrupt].map(|fd| libc::pollfd {
+            fd,
+            events: libc::POLLIN,
+            revents: 0,
+        });
+        while libc::poll(fds.as_mut_ptr(), 2, -1) < 1 {}
+        if fds[1].revents != 0 {
+            let mut times = 0_u64;
+            libc::read(interrupt, (&raw mut times).cast(), 8);
+        }
+        Some(-libc::EINTR)
+    }
+}
 
 unsafe extern "C" fn host_call(call: *mut Call) -> i32 {
     unsafe {
@@ -67,6 +99,10 @@ unsafe extern "C" fn host_call(call: *mut Call) -> i32 {
                         return LINDSHIM_WAIT;
                     }
                     LINDSHIM_RESUMED_INTERRUPTED => result = -libc::EINTR,
+                    LINDSHIM_RESUMED_REFUSED if BUILT => match block(call) {
+                        Some(answer) => result = answer,
+                        None => return LINDSHIM_TRAP,
+                    },
                     LINDSHIM_RESUMED_READY => {
                         // Nothing that it waits for, so it waits on.
                         call.wait_count = 0;
@@ -76,28 +112,10 @@ unsafe extern "C" fn host_call(call: *mut Call) -> i32 {
                     other => panic!("resumed {other}"),
                 }
             }
-            BLOCK => {
-                let (mut cancel, mut interrupt, null) = (-1, -1, std::ptr::null_mut());
-                assert_eq!(
-                    lindshim_domain_cancel_fd(call.domain, &mut cancel, null),
-                    LINDSHIM_OK
-                );
-                assert_eq!(lindshim_interrupt_fd(&mut interrupt, null), LINDSHIM_OK);
-                if arg(0) == 0 {
-                    mark(call.user);
-                }
-                let mut fds = [cancel, interrupt].map(|fd| libc::pollfd {
-                    fd,
-                    events: libc::POLLIN,
-                    revents: 0,
-                });
-                while libc::poll(fds.as_mut_ptr(), 2, -1) < 1 {}
-                if fds[1].revents != 0 {
-                    let mut times = 0_u64;
-                    libc::read(interrupt, (&raw mut times).cast(), 8);
-                }
-                result = -libc::EINTR;
-            }
+            BLOCK => match block(call) {
+                Some(answer) => result = answer,
+                None => return LINDSHIM_TRAP,
+            },
             STOP_SELF => {
                 lindshim_domain_stop(call.domain, std::ptr::null_mut());
             }

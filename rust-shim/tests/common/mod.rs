@@ -41,19 +41,21 @@ pub fn seen() -> MutexGuard<'static, Seen> {
     SEEN.get_or_init(Default::default).0.lock().unwrap()
 }
 
-pub fn wait_until<T>(mut check: impl FnMut(&Seen) -> Option<T>) -> T {
+pub fn wait_until<T>(check: impl FnMut(&Seen) -> Option<T>) -> T {
+    wait_at_most(Duration::from_secs(30), check).expect("nothing happened for 30 seconds")
+}
+
+/// The same, but not for ever: `None` if nothing that counts has happened for so long.
+pub fn wait_at_most<T>(time: Duration, mut check: impl FnMut(&Seen) -> Option<T>) -> Option<T> {
     let (_, changed) = SEEN.get_or_init(Default::default);
     let mut guard = seen();
     loop {
         if let Some(value) = check(&guard) {
-            return value;
+            return Some(value);
         }
-        let (next, timeout) = changed
-            .wait_timeout(guard, Duration::from_secs(30))
-            .unwrap();
+        let (next, timeout) = changed.wait_timeout(guard, time).unwrap();
         if timeout.timed_out() {
-            drop(next); // so that other tests fail by themselves, if they do
-            panic!("nothing happened for 30 seconds");
+            return None; // without the lock, so that other tests fail by themselves, if they do
         }
         guard = next;
     }
@@ -145,6 +147,23 @@ impl Host {
         Host { engine }
     }
 
+    pub fn stats(&self) -> EngineStats {
+        let mut stats = EngineStats {
+            threads_running: 0,
+            threads_idle: 0,
+            domains: 0,
+            modules: 0,
+        };
+        let mut err = no_error();
+        unsafe {
+            check(
+                lindshim_engine_stats(self.engine, &mut stats, &mut err),
+                &err,
+            );
+        }
+        stats
+    }
+
     pub fn try_load(&self, wat: &str) -> Result<u64, (i32, String)> {
         self.try_load_with(lindshim_module_load, wat.as_bytes())
     }
@@ -191,13 +210,15 @@ impl Host {
     }
 
     pub fn start(&self, domain: u64) {
+        self.try_start(domain).unwrap();
+    }
+
+    pub fn try_start(&self, domain: u64) -> Result<(), (i32, String)> {
         let mut err = no_error();
-        let name = "_start";
-        unsafe {
-            check(
-                lindshim_domain_start(domain, name.as_ptr().cast(), name.len() as u64, &mut err),
-                &err,
-            );
+        let (name, bytes) = ("_start".as_ptr().cast(), 6);
+        match unsafe { lindshim_domain_start(domain, name, bytes, &mut err) } {
+            LINDSHIM_OK => Ok(()),
+            status => Err((status, message(&err))),
         }
     }
 
