@@ -135,15 +135,19 @@ func New(cfg Config) *Exit {
 // this or another exit. Note that Stop may call Quiescent, and the trusted steps with it run, before Begin returns.
 func (x *Exit) Begin(c Cause) bool {
 	won := x.claim(c)
-	if !won {
-		x.lost.Add(1)
-		if x.Phase() != Running {
-			return false
-		}
-		// The winner is on its way to make the move: make it for the winner.
+	if won || x.mayRun() {
+		x.enterStopping(won)
 	}
-	x.enterStopping(won)
 	return won
+}
+
+// mayRun counts a cause that came too late, and reports whether the cage is not stopping for the one that won: it is
+// Running, since the winner has yet to make the move, or Quiescent, since a Resume may be on its way that has not seen
+// the winner. Then whoever lost makes the move for the winner, under mu, where all of this is decided.
+func (x *Exit) mayRun() bool {
+	x.lost.Add(1)
+	p := x.Phase()
+	return p == Running || p == Quiescent
 }
 
 // enterStopping makes the cage Stopping, for the cause that was claimed, if it is not. The winner then calls Stop.
