@@ -28,8 +28,8 @@ GO_TEST_TIMEOUT ?= 15m
 # More arguments for go test: make test GO_TEST_ARGS='-run Kill -v'
 GO_TEST_ARGS ?=
 
-.PHONY: help build shim grates run test test-c test-grates test-go test-go-nocgo test-rust race bench lint lint-go lint-rust lint-sh fmt guests \
-	guests-go guests-check header header-check matrix suite model deps check clean
+.PHONY: help build shim grates run test test-c test-grates test-go test-go-nocgo test-rust test-invariants race bench lint lint-go lint-rust lint-sh fmt guests \
+	guests-go guests-check header header-check matrix suite model model-large deps check clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -55,6 +55,12 @@ test-go: shim guests-go ## Go tests, with cgo
 
 test-go-nocgo: shim guests-go ## Go tests, without cgo
 	CGO_ENABLED=0 $(GO) test -timeout $(GO_TEST_TIMEOUT) $(GO_TEST_ARGS) ./...
+
+# The packages that have or cross the locks which are checked.
+CHECKED := . ./bridge ./cage ./exitcoord ./internal/lockcheck ./threei
+test-invariants: shim guests-go ## Go tests of the packages with locks in a build that checks their order and ownership
+	CGO_ENABLED=1 $(GO) vet -tags invariants $(CHECKED)
+	CGO_ENABLED=1 $(GO) test -tags invariants -timeout $(GO_TEST_TIMEOUT) $(GO_TEST_ARGS) $(CHECKED)
 
 test-rust: ## Rust tests of the shim
 	$(CARGO) test $(CARGO_ARGS)
@@ -128,6 +134,9 @@ suite: build ## Run the wasi-threads proposal's own tests: make suite SUITE=.../
 
 model: ## Check the model of the exit protocol: every configuration passes, every mutation fails (spin)
 	scripts/model.sh
+
+model-large: ## Check the model's configurations that take longer, up to five minutes each
+	scripts/model.sh --large
 
 deps: ## Install the Debian packages that building the C guests needs
 	scripts/deps.sh

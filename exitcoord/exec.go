@@ -63,6 +63,7 @@ func (x *Exit) Resume() error {
 // runAgainLocked makes a quiescent cage run another image. A cause that has come since mu was locked is its Begin's to
 // see to: the winner and every loser wait for mu (see mayRun), and then find the cage Running.
 func (x *Exit) runAgainLocked() {
+	x.mu.AssertHeld()
 	x.exec = false
 	// The report of the exit that comes some day is not to show the threads, the stuck time or the failure of this
 	// stop: they belong to the image that is gone.
