@@ -28,7 +28,7 @@ GO_TEST_TIMEOUT ?= 15m
 # More arguments for go test: make test GO_TEST_ARGS='-run Kill -v'
 GO_TEST_ARGS ?=
 
-.PHONY: help build shim grates run test test-c test-grates test-go test-go-nocgo test-rust test-invariants race bench lint lint-go lint-rust lint-sh fmt guests \
+.PHONY: help build shim grates run test test-c test-grates test-go test-go-nocgo test-rust test-invariants race fuzz bench lint lint-go lint-rust lint-sh fmt guests \
 	guests-go guests-check header header-check matrix suite model model-large deps check clean
 
 help: ## List the targets
@@ -80,6 +80,11 @@ test-grates: ## Tests of the example grates' logic, on the host, with sanitizers
 
 race: shim guests-go ## Go tests under the race detector
 	CGO_ENABLED=1 $(GO) test -race -timeout $(GO_TEST_TIMEOUT) $(GO_TEST_ARGS) ./...
+
+# How long each fuzz target runs.
+FUZZTIME ?= 30s
+fuzz: shim guests-go ## Run each fuzz target for a while: make fuzz FUZZTIME=5m [FUZZ='FuzzLoad FuzzCall']
+	scripts/fuzz.sh $(FUZZTIME) $(FUZZ)
 
 bench: build guests-go ## Go benchmarks; GO_TEST_ARGS='-bench Kill' for some
 	$(GO) test -run '^$$' -bench . -benchmem -timeout 60m $(GO_TEST_ARGS) ./...
