@@ -297,15 +297,30 @@ func FuzzMakeSyscall(f *testing.F) {
 		}
 	}
 	copyData := func(from, fromCage, to, toCage arg, n uint64) []byte {
-		words := []arg{num(uint64(abi.CallCopyDataBetweenCages)), num(0), ownCage(), ownCage(), num(0), ownCage(), from, fromCage, to, toCage, num(n), num(0)}
+		words := []arg{num(uint64(abi.CallCopyDataBetweenCages)), num(0), own, own, from, fromCage, to, toCage, num(n), own, num(0)}
+		return appendCall(nil, functions, "make-syscall", words...)
+	}
+	register := func(target, number, grate, fn arg) []byte {
+		words := []arg{num(uint64(abi.CallRegisterHandler)), num(0), own, own, target, number, num(0), grate, fn}
+		return appendCall(nil, functions, "make-syscall", words...)
+	}
+	copyTable := func(from, to arg) []byte {
+		words := []arg{num(uint64(abi.CallCopyHandlerTableToCage)), num(0), own, own, from, to}
 		return appendCall(nil, functions, "make-syscall", words...)
 	}
 	for _, calls := range [][][]byte{
-		{call(abi.CallPipe2, own, pointer(64), num(0)), call(abi.CallWrite, own, small(4), pointer(0), num(4096)), call(abi.CallRead, own, small(3), pointer(512), num(100))},
-		{call(abi.CallWrite, own, small(1), foreign(0), num(64)), call(abi.CallRead, own, small(0), foreign(0), num(64)), call(abi.CallGetrandom, own, foreign(8), num(64))},
+		{
+			call(abi.CallPipe2, own, pointer(64), num(0)), call(abi.CallWrite, own, small(4), pointer(0), num(4096)),
+			call(abi.CallRead, own, small(3), pointer(512), num(100)),
+		},
+		{
+			call(abi.CallWrite, own, small(1), foreign(0), num(64)), call(abi.CallRead, own, small(0), foreign(0), num(64)),
+			call(abi.CallGetrandom, own, foreign(8), num(64)),
+		},
 		{call(abi.CallGetrandom, own, beyond(0), num(64)), call(abi.CallGetrandom, own, pointer(callsMemory-1), num(2))},
 		{call(abi.CallKill, own, foreignCage(), num(9)), call(abi.CallKill, foreignCage(), small(2), num(9)), call(abi.CallExitGroup, foreignCage(), num(9))},
-		{call(abi.CallRegisterHandler, own, foreignCage(), num(1), ownCage(), num(1)), call(abi.CallCopyHandlerTableToCage, own, foreignCage(), ownCage())},
+		{register(foreignCage(), num(1), own, num(1)), register(own, num(1), num(uint64(abi.CageDeregister)), num(0))},
+		{register(own, num(7), foreignCage(), num(3)), copyTable(foreignCage(), own), copyTable(own, foreignCage())},
 		{copyData(foreign(0), foreignCage(), pointer(64), ownCage(), 64), copyData(pointer(64), ownCage(), foreign(64), foreignCage(), 64)},
 		{call(abi.CallClone, own, num(0x10f00), num(1)), call(abi.CallNanosleep, own, pointer(1<<14), num(0)), call(abi.CallExit, own, num(5))},
 		{call(abi.CallHarshCageExit, own, num(1)), call(abi.CallGrateServe, own, num(1)), call(abi.CallPoll, own, pointer(64), num(3), num(1<<63))},
