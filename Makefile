@@ -140,7 +140,7 @@ suite: build ## Run the wasi-threads proposal's own tests: make suite SUITE=.../
 model: ## Check the model of the exit protocol: every configuration passes, every mutation fails (spin)
 	scripts/model.sh
 
-model-large: ## Check the model's configurations that take longer, up to five minutes each
+model-large: ## Check the model's configurations that take longer, up to 200 seconds each
 	scripts/model.sh --large
 
 deps: ## Install the Debian packages that building the C guests needs
