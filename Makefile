@@ -23,6 +23,8 @@ HEADER     := rust-shim/include/lindshim.h
 GOLANGCI := $(TOOLS)/golangci-lint-$(GOLANGCI_VERSION)
 CBINDGEN := $(TOOLS)/cbindgen-$(CBINDGEN_VERSION)
 
+# The packages that have or cross the locks which a build with the tag invariants checks.
+CHECKED := . ./bridge ./cage ./exitcoord ./internal/lockcheck ./threei
 # How long all tests of one package may take.
 GO_TEST_TIMEOUT ?= 15m
 # More arguments for go test: make test GO_TEST_ARGS='-run Kill -v'
@@ -56,10 +58,7 @@ test-go: shim guests-go ## Go tests, with cgo
 test-go-nocgo: shim guests-go ## Go tests, without cgo
 	CGO_ENABLED=0 $(GO) test -timeout $(GO_TEST_TIMEOUT) $(GO_TEST_ARGS) ./...
 
-# The packages that have or cross the locks which are checked.
-CHECKED := . ./bridge ./cage ./exitcoord ./internal/lockcheck ./threei
 test-invariants: shim guests-go ## Go tests of the packages with locks in a build that checks their order and ownership
-	CGO_ENABLED=1 $(GO) vet -tags invariants $(CHECKED)
 	CGO_ENABLED=1 $(GO) test -tags invariants -timeout $(GO_TEST_TIMEOUT) $(GO_TEST_ARGS) $(CHECKED)
 
 test-rust: ## Rust tests of the shim
@@ -94,6 +93,7 @@ lint: lint-go lint-rust lint-sh ## Formatting, vet and linters; warnings are err
 lint-go: $(GOLANGCI)
 	$(GOLANGCI) fmt --diff
 	$(GOLANGCI) run ./...
+	$(GOLANGCI) run --build-tags invariants $(CHECKED)
 	GOOS=wasip1 GOARCH=wasm $(GO) vet ./guests/gowork
 
 lint-rust:

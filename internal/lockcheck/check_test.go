@@ -44,12 +44,19 @@ func TestOrder_IsCheckedAtEachLock(t *testing.T) {
 		do   func()
 		want string // "" if nothing is wrong
 	}{
-		{"one", func() { x.Lock(); x.Unlock() }, ""},
-		{"in order", func() { o1.Lock(); i1.Lock(); i1.Unlock(); o1.Unlock() }, ""},
+		{"one", func() { x.Lock(); inside(); x.Unlock() }, ""},
+		{"in order", func() { o1.Lock(); i1.Lock(); inside(); i1.Unlock(); o1.Unlock() }, ""},
 		{"unlocked in the same order", func() { o1.Lock(); i1.Lock(); o1.Unlock(); i1.Unlock() }, ""},
-		{"one after the other", func() { i1.Lock(); i1.Unlock(); o1.Lock(); o1.Unlock() }, ""},
-		{"against the order", func() { i1.Lock(); o1.Lock(); o1.Unlock(); i1.Unlock() }, "outer is taken while inner is held"},
-		{"a leaf in another", func() { o1.Lock(); x.Lock(); x.Unlock(); o1.Unlock() }, "other is taken while outer is held"},
+		{"one after the other", func() {
+			i1.Lock()
+			inside()
+			i1.Unlock()
+			o1.Lock()
+			inside()
+			o1.Unlock()
+		}, ""},
+		{"against the order", func() { i1.Lock(); o1.Lock(); inside(); o1.Unlock(); i1.Unlock() }, "outer is taken while inner is held"},
+		{"a leaf in another", func() { o1.Lock(); x.Lock(); inside(); x.Unlock(); o1.Unlock() }, "other is taken while outer is held"},
 		{
 			"after one that it may follow, and one that it may not",
 			func() {
@@ -69,7 +76,7 @@ func TestOrder_IsCheckedAtEachLock(t *testing.T) {
 		{"two, one without a key", func() { o1.LockKeyed(1); o2.Lock(); o2.Unlock(); o1.Unlock() }, "need keys"},
 		{"keys of a class without", func() { i1.LockKeyed(1); i2.LockKeyed(2); i2.Unlock(); i1.Unlock() }, "one of the class"},
 		{"out of order, without waiting", func() { i1.Lock(); o1.TryLock(); o1.Unlock(); i1.Unlock() }, ""},
-		{"nothing held", func() { o1.Lock(); o1.Unlock(); lockcheck.NoneHeld("a step") }, ""},
+		{"nothing held", func() { o1.Lock(); inside(); o1.Unlock(); lockcheck.NoneHeld("a step") }, ""},
 		{
 			"something held",
 			func() { o1.Lock(); i1.Lock(); lockcheck.NoneHeld("a step"); i1.Unlock(); o1.Unlock() },
@@ -90,7 +97,7 @@ func TestOrder_IsCheckedAtEachLock(t *testing.T) {
 		}, "outer has to be held here"},
 		{"held by another goroutine", func() { o1.Lock(); elsewhere(o1.AssertHeld); o1.Unlock() }, "outer has to be held here"},
 		{"unlocked by another goroutine", func() { o1.Lock(); elsewhere(o1.Unlock) }, "outer is unlocked by goroutine"},
-		{"what another goroutine holds", func() { i1.Lock(); elsewhere(func() { o1.Lock(); o1.Unlock() }); i1.Unlock() }, ""},
+		{"what another goroutine holds", func() { i1.Lock(); elsewhere(func() { o1.Lock(); inside(); o1.Unlock() }); i1.Unlock() }, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			// On a goroutine of its own: one of the cases leaves it with a lock that another has unlocked.
@@ -104,6 +111,9 @@ func TestOrder_IsCheckedAtEachLock(t *testing.T) {
 		t.Errorf("after all that: %q", got)
 	}
 }
+
+// inside is what is done with a lock.
+func inside() {}
 
 // elsewhere calls fn on a goroutine of its own and waits for it.
 func elsewhere(fn func()) {
