@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"os"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -24,6 +27,10 @@ const (
 	callsAt, callsEndAt, victimAt = 4096, 1024, 1032
 	callsMemory                   = 4 << 16
 	argBytes                      = 9 // a kind and a word
+
+	// paths lie in the program's memory at pathsAt.
+	pathsAt = 2048
+	paths   = "f\x00d\x00../secret\x00d/../../secret\x00/\x00.\x00l\x00f/\x00"
 )
 
 // callsWat is a program that makes the calls that lie in its memory at callsAt: the function's index, then for each
@@ -107,6 +114,8 @@ type callsWorld struct {
 	module *Module
 	victim *Cage
 	memory []byte // the victim's
+	dir    string // has what the program must not reach, and the directory that it may have
+	dirs   []Dir  // what the program has
 }
 
 func newCallsWorld(f *testing.F, functions []bridge.Import) *callsWorld {
@@ -120,7 +129,11 @@ func newCallsWorld(f *testing.F, functions []bridge.Import) *callsWorld {
 			f.Error(err)
 		}
 	})
-	w := &callsWorld{rt: rt}
+	w := &callsWorld{rt: rt, dir: f.TempDir()}
+	err = errors.Join(os.Mkdir(w.dir+"/root", 0o700), os.WriteFile(w.dir+"/secret", []byte("secret"), 0o600))
+	if err != nil {
+		f.Fatal(err)
+	}
 	if w.module, err = rt.Load(f.Context(), []byte(callsWat(functions))); err != nil {
 		f.Fatal(err)
 	}
@@ -155,6 +168,7 @@ func (w *callsWorld) run(t *testing.T, calls []byte) {
 	defer hung.Stop()
 	// What would wait ends by the time limit.
 	p := Program{Module: w.module, TimeLimit: 20 * time.Millisecond, MaxThreads: 6, StopGrace: 10 * time.Second}
+	p.Dirs = w.dirs
 	c, err := w.rt.build(p, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -162,6 +176,10 @@ func (w *callsWorld) run(t *testing.T, calls []byte) {
 	memory := c.memory()
 	calls = calls[:min(len(calls), callsMemory/2)]
 	memory.WriteCopy(callsAt, calls)
+	memory.WriteCopy(pathsAt, []byte(paths))
+	for i, v := range []uint32{256, 64, 512, 32, 1 << 17, 1 << 16} { // three buffers
+		memory.WriteUint32(uint64(4*i), v)
+	}
 	memory.WriteUint32(callsEndAt, uint32(callsAt+len(calls)))
 	memory.WriteUint64(victimAt, uint64(w.victim.memory().Base()))
 	memory.WriteUint64(victimAt+8, uint64(w.victim.ID()))
@@ -195,8 +213,27 @@ func (w *callsWorld) run(t *testing.T, calls []byte) {
 	if err != nil || stats.Cages != 1 || stats.Domains != 1 {
 		t.Fatalf("left behind: %+v, %v", stats, err)
 	}
+	w.checkDir(t)
 	if s := w.rt.sys.Stats(); s.Rows != 0 || s.Late != 0 {
 		t.Fatalf("left in the handler table: %+v", s)
+	}
+}
+
+// checkDir checks that nothing outside the program's directory has changed, and empties that.
+func (w *callsWorld) checkDir(t *testing.T) {
+	t.Helper()
+	secret, err := os.ReadFile(w.dir + "/secret")
+	outside, errDir := os.ReadDir(w.dir)
+	if string(secret) != "secret" || len(outside) != 2 || err != nil || errDir != nil {
+		t.Fatalf("outside the directory: %q, %v, %v, %v", secret, outside, err, errDir)
+	}
+	inside, err := os.ReadDir(w.dir + "/root")
+	for _, e := range inside {
+		name := w.dir + "/root/" + e.Name()
+		err = errors.Join(err, os.Chmod(w.dir+"/root", 0o700), os.RemoveAll(name))
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -239,7 +276,8 @@ func appendCall(b []byte, functions []bridge.Import, name string, args ...arg) [
 // FuzzHostCalls makes any host calls with any arguments. What they answer is an errno, nothing outside the program's memory
 // changes, no other cage notices, and of the program nothing is left.
 func FuzzHostCalls(f *testing.F) {
-	functions := imports()
+	// The host's disk is not what is tested.
+	functions := slices.DeleteFunc(imports(), func(f bridge.Import) bool { return f.Name == "fd_allocate" })
 	// Each function with each kind of argument, then some that do something.
 	for kind := range byte(9) {
 		for _, fn := range functions {
@@ -258,11 +296,25 @@ func FuzzHostCalls(f *testing.F) {
 		{call("thread-spawn"), call("random_get", offset(4096), num(4096)), call("fd_close", small(0)), call("fd_close", small(0))},
 		{call("poll_oneoff", offset(0), offset(512), small(2), offset(600)), call("sched_yield")},
 		{call("fd_renumber", small(1), small(0)), call("proc_raise", small(9)), call("proc_exit", small(3))},
+		{
+			call("path_open", small(3), num(0), offset(pathsAt), num(1), num(9), num(1<<63-1), num(1<<63-1), num(0), offset(64)),
+			call("fd_write", small(4), offset(0), num(3), offset(68)), call("fd_seek", small(4), num(0), num(0), offset(72)),
+			call("fd_readdir", small(3), offset(1<<16), num(4096), num(0), offset(76)), call("fd_filestat_get", small(4), offset(80)),
+		},
+		{
+			call("path_symlink", offset(pathsAt+4), num(9), small(3), offset(pathsAt+33), num(1)),
+			call("path_open", small(3), num(1), offset(pathsAt+33), num(1), num(9), num(1<<63-1), num(1<<63-1), num(0), offset(64)),
+			call("path_rename", small(3), offset(pathsAt+33), num(1), small(3), offset(pathsAt+4), num(9)),
+			call("path_create_directory", small(3), offset(pathsAt+2), num(1)),
+			call("path_link", small(3), num(1), offset(pathsAt+14), num(15), small(3), offset(pathsAt), num(1)),
+			call("path_unlink_file", small(3), offset(pathsAt+4), num(9)),
+		},
 		{call("sock_accept", small(0), num(0), offset(0)), call("sock_recv", small(0), offset(0), small(1), num(0), offset(64), offset(68))},
 	} {
 		f.Add(bytes.Join(calls, nil))
 	}
 	w := newCallsWorld(f, functions)
+	w.dirs = []Dir{{Host: w.dir + "/root", Guest: "/"}}
 	f.Fuzz(func(t *testing.T, calls []byte) { w.run(t, calls) })
 }
 
