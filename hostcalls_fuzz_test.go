@@ -203,6 +203,12 @@ func (w *callsWorld) run(t *testing.T, calls []byte) {
 	if r.Stuck != nil {
 		t.Errorf("it was stuck: %+v", r.Stuck)
 	}
+	w.check(t)
+}
+
+// check checks what a program that has ended leaves: nothing, and the other cage as it was.
+func (w *callsWorld) check(t *testing.T) {
+	t.Helper()
 	if w.victim.over() {
 		t.Fatalf("the other cage has ended:\n%v", w.victim.Report())
 	}
