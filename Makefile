@@ -23,13 +23,16 @@ HEADER     := rust-shim/include/lindshim.h
 GOLANGCI := $(TOOLS)/golangci-lint-$(GOLANGCI_VERSION)
 CBINDGEN := $(TOOLS)/cbindgen-$(CBINDGEN_VERSION)
 
+# The packages that have or cross the locks which a build with the tag invariants checks.
+CHECKED := . ./bridge ./cage ./exitcoord ./internal/lockcheck ./threei
 # How long all tests of one package may take.
 GO_TEST_TIMEOUT ?= 15m
 # More arguments for go test: make test GO_TEST_ARGS='-run Kill -v'
 GO_TEST_ARGS ?=
 
-.PHONY: help build shim shim-faults grates run test test-c test-grates test-go test-go-nocgo test-rust test-faults race bench lint lint-go lint-rust lint-sh fmt guests \
-	guests-go guests-check header header-check matrix suite model deps check clean
+.PHONY: help build shim shim-faults grates run test test-c test-grates test-go test-go-nocgo test-rust test-faults \
+	race bench lint lint-go lint-rust lint-sh fmt guests guests-go guests-check header header-check matrix suite model \
+	deps check clean test-invariants fuzz model-large
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -60,6 +63,9 @@ test-go: shim guests-go ## Go tests, with cgo
 test-go-nocgo: shim guests-go ## Go tests, without cgo
 	CGO_ENABLED=0 $(GO) test -timeout $(GO_TEST_TIMEOUT) $(GO_TEST_ARGS) ./...
 
+test-invariants: shim guests-go ## Go tests of the packages with locks in a build that checks their order and ownership
+	CGO_ENABLED=1 $(GO) test -tags invariants -timeout $(GO_TEST_TIMEOUT) $(GO_TEST_ARGS) $(CHECKED)
+
 test-rust: ## Rust tests of the shim
 	$(CARGO) test $(CARGO_ARGS)
 
@@ -82,6 +88,11 @@ test-grates: ## Tests of the example grates' logic, on the host, with sanitizers
 race: shim guests-go ## Go tests under the race detector
 	CGO_ENABLED=1 $(GO) test -race -timeout $(GO_TEST_TIMEOUT) $(GO_TEST_ARGS) ./...
 
+# How long each fuzz target runs.
+FUZZTIME ?= 30s
+fuzz: shim guests-go ## Run each fuzz target for a while: make fuzz FUZZTIME=5m [FUZZ='FuzzLoad FuzzCall']
+	scripts/fuzz.sh $(FUZZTIME) $(FUZZ)
+
 bench: build guests-go ## Go benchmarks; GO_TEST_ARGS='-bench Kill' for some
 	$(GO) test -run '^$$' -bench . -benchmem -timeout 60m $(GO_TEST_ARGS) ./...
 
@@ -90,6 +101,7 @@ lint: lint-go lint-rust lint-sh ## Formatting, vet and linters; warnings are err
 lint-go: $(GOLANGCI)
 	$(GOLANGCI) fmt --diff
 	$(GOLANGCI) run ./...
+	$(GOLANGCI) run --build-tags invariants $(CHECKED)
 	GOOS=wasip1 GOARCH=wasm $(GO) vet ./guests/gowork
 
 lint-rust:
@@ -135,6 +147,9 @@ suite: build ## Run the wasi-threads proposal's own tests: make suite SUITE=.../
 
 model: ## Check the model of the exit protocol: every configuration passes, every mutation fails (spin)
 	scripts/model.sh
+
+model-large: ## Check the model's configurations that take longer, up to 200 seconds each
+	scripts/model.sh --large
 
 deps: ## Install the Debian packages that building the C guests needs
 	scripts/deps.sh

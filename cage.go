@@ -12,6 +12,7 @@ import (
 	"github.com/lindbridge/lindbridge/bridge"
 	"github.com/lindbridge/lindbridge/cage"
 	"github.com/lindbridge/lindbridge/exitcoord"
+	"github.com/lindbridge/lindbridge/internal/lockcheck"
 	"github.com/lindbridge/lindbridge/rawposix"
 	"github.com/lindbridge/lindbridge/wasip1"
 )
@@ -32,7 +33,7 @@ type Cage struct {
 	adopted   bool          // it is the runtime's to end; guarded by rt.mu
 	done      chan struct{} // closed when the cage is a zombie and its output was copied
 
-	timerMu sync.Mutex
+	timerMu lockcheck.Mutex[timerLock]
 	timer   *time.Timer // ends the cage at its time limit, or nil; guarded by timerMu
 	retired bool        // no timer may be set any more; guarded by timerMu
 

@@ -14,6 +14,7 @@ import (
 	"github.com/lindbridge/lindbridge/exitcoord"
 	"github.com/lindbridge/lindbridge/fdtables"
 	"github.com/lindbridge/lindbridge/internal/ids"
+	"github.com/lindbridge/lindbridge/internal/lockcheck"
 	"github.com/lindbridge/lindbridge/lindabi"
 	"github.com/lindbridge/lindbridge/rawposix"
 	"github.com/lindbridge/lindbridge/threei"
@@ -32,7 +33,7 @@ type Runtime struct {
 	trace    func(Trace)           // immutable; or nil
 	running  ids.Map[Cage]         // those that are known to 3i
 
-	mu      sync.Mutex
+	mu      lockcheck.Mutex[runtimeLock]
 	closing bool                 // guarded by mu
 	cages   map[*Cage]struct{}   // those that are not cleaned up; guarded by mu
 	modules map[*Module]struct{} // those that are open; guarded by mu

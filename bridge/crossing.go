@@ -2,5 +2,8 @@
 
 package bridge
 
-// crossing runs at each crossing of the C boundary. See the build tag shimdebug.
-func crossing() {}
+import "github.com/lindbridge/lindbridge/internal/lockcheck"
+
+// crossing runs at each crossing of the C boundary, in either direction: nobody holds a lock there. See also the build tag
+// shimdebug.
+func crossing() { lockcheck.NoneHeld("the shim, or a callback of it,") }

@@ -1,5 +1,7 @@
 package cage
 
+import "github.com/lindbridge/lindbridge/internal/lockcheck"
+
 // This file is how blocked waits get their answers. Those who can give one take the waits out of their queues with
 // the lock held, write the answers, and collect the waits; without the lock they wake them.
 
@@ -53,6 +55,7 @@ func answerLocked(queue, woken *waits) *wait {
 // announceLocked gives the new zombie c to the waits of its parent: to all that do not reap, and to one that does,
 // which makes c reaped.
 func (t *Table) announceLocked(parent, c *Cage, woken *waits) {
+	t.mu.AssertHeld()
 	for _, queue := range [...]*waits{&c.waits, &parent.anyWaits} {
 		for queue.head != nil && queue.head.noReap {
 			answerLocked(queue, woken).result = c.result()
@@ -74,6 +77,7 @@ func (t *Table) announceLocked(parent, c *Cage, woken *waits) {
 // disappointLocked answers the waits that have no child any more now that c is none of its parent's. It was taken out
 // of its parent's lists, and c.parent still names that parent.
 func (t *Table) disappointLocked(c *Cage, woken *waits) {
+	t.mu.AssertHeld()
 	for !c.waits.empty() {
 		answerLocked(&c.waits, woken).err = ErrNoChild
 	}
@@ -86,6 +90,7 @@ func (t *Table) disappointLocked(c *Cage, woken *waits) {
 
 // wake lets the answered waits go on. The lock is not held.
 func wake(woken *waits) {
+	lockcheck.NoneHeld("wake")
 	for w := woken.popFront(); w != nil; w = woken.popFront() {
 		close(w.answered)
 	}

@@ -1,6 +1,10 @@
 package cage
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/lindbridge/lindbridge/internal/lockcheck"
+)
 
 // This file is the end of a cage, in the order in which it happens: its children are given away (Reparent), it
 // becomes a zombie (Zombie), and somebody reaps it (Reap, a Wait, or nobody if it is an orphan). In the last of
@@ -61,6 +65,7 @@ func (t *Table) Zombie(c *Cage, waitStatus uint32) error {
 		t.forget(c)
 	}
 	if t.onChild != nil {
+		lockcheck.NoneHeld("OnChild")
 		t.onChild(parent.Handle(), c.Handle(), waitStatus)
 	}
 	return nil
@@ -95,6 +100,7 @@ func (t *Table) Reap(c *Cage) error {
 // reapLocked takes the zombie c out of the tree. Waits that are left without a child are added to woken. The caller
 // must call forget, without the lock.
 func (t *Table) reapLocked(c *Cage, woken *waits) {
+	t.mu.AssertHeld()
 	c.moveLocked(Reaped)
 	if !c.orphan {
 		c.parent.Load().zombies.remove(c)
@@ -112,6 +118,7 @@ func (t *Table) forget(c *Cage) {
 	if t.onReap == nil {
 		return // reapLocked did it, to save taking the lock twice
 	}
+	lockcheck.NoneHeld("OnReap")
 	t.onReap(c)
 	t.mu.Lock()
 	t.freeIDLocked(c)
@@ -121,6 +128,7 @@ func (t *Table) forget(c *Cage) {
 // orphanAllLocked gives c's children to init. It drops the lock and takes it again, any number of times; when it
 // answers nil c is running, sealed and childless.
 func (t *Table) orphanAllLocked(c *Cage) error {
+	t.mu.AssertHeld()
 	for {
 		if err := t.admitLocked(c, Zombie); err != nil {
 			return err
@@ -143,6 +151,7 @@ func (t *Table) orphanAllLocked(c *Cage) error {
 
 // orphanSomeLocked gives some of c's children to init. Those that were zombies are reaped, and added to reaped.
 func (t *Table) orphanSomeLocked(c *Cage, woken *waits, reaped *cages) {
+	t.mu.AssertHeld()
 	for range orphansAtOnce {
 		if z := c.zombies.head; z != nil {
 			t.reapLocked(z, woken)

@@ -48,6 +48,7 @@ func (s State) mayBecome(next State) bool {
 
 // admitLocked answers why c cannot become next, or nil if it can.
 func (t *Table) admitLocked(c *Cage, next State) error {
+	t.mu.AssertHeld()
 	if c == nil {
 		return ErrStale
 	}

@@ -2,10 +2,10 @@ package cage
 
 import (
 	"fmt"
-	"sync"
 
 	"github.com/lindbridge/lindbridge/abi"
 	"github.com/lindbridge/lindbridge/internal/ids"
+	"github.com/lindbridge/lindbridge/internal/lockcheck"
 )
 
 // DefaultMaxCages is the limit of a Config that leaves it at 0.
@@ -39,7 +39,7 @@ type Table struct {
 	init    *Cage                        // immutable
 	cages   ids.Map[Cage]                // init, and those that are running or zombies; written with mu held
 
-	mu         sync.Mutex
+	mu         lockcheck.Mutex[tableLock]
 	used       ids.Set // ids that are not free, reserved ones from when they were met; guarded by mu
 	count      int     // cages that hold an id; guarded by mu
 	generation uint64  // the last one given out; guarded by mu
@@ -141,6 +141,7 @@ func (t *Table) Len() int {
 
 // takeIDLocked takes the lowest id that a cage can have.
 func (t *Table) takeIDLocked() abi.CageID {
+	t.mu.AssertHeld()
 	id := t.used.Free(firstID)
 	for abi.CageID(id).IsReserved() {
 		t.used.Add(id) // for good, so that it is met once
@@ -153,6 +154,7 @@ func (t *Table) takeIDLocked() abi.CageID {
 
 // freeIDLocked gives c's id back.
 func (t *Table) freeIDLocked(c *Cage) {
+	t.mu.AssertHeld()
 	t.used.Remove(uint(c.id))
 	t.count--
 }

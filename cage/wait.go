@@ -103,6 +103,7 @@ func (t *Table) wait(
 
 // selectLocked finds the zombie that a wait of p's would get now, or nil, and the queue that it stands in otherwise.
 func (t *Table) selectLocked(p *Cage, sel Select) (queue *waits, zombie *Cage, err error) {
+	t.mu.AssertHeld()
 	if !sel.one {
 		if p.childless() {
 			return nil, nil, ErrNoChild

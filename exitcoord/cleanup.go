@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/lindbridge/lindbridge/internal/lockcheck"
 )
 
 // This file implements phase 2: the steps, in order, each once (I2), none before Quiescent (I1), and Zombie after the
@@ -197,6 +199,7 @@ func attempt(ctx context.Context, run func(context.Context) error) (outcome Outc
 			outcome, err, stack = StepPanicked, panicError(v), panicStack(debug.Stack())
 		}
 	}()
+	lockcheck.NoneHeld("a step")
 	if err = run(ctx); err == nil {
 		return StepOK, nil, ""
 	}
@@ -227,6 +230,7 @@ func panicStack(trace []byte) string {
 }
 
 func (x *Exit) stepEndedLocked(i int, outcome Outcome, err error, stack string, began, ended time.Time) {
+	x.mu.AssertHeld()
 	r := &x.results[i]
 	r.Outcome, r.Err, r.Stack, r.Took = outcome, err, stack, ended.Sub(began)
 	x.stepEndedAt = ended
@@ -235,6 +239,7 @@ func (x *Exit) stepEndedLocked(i int, outcome Outcome, err error, stack string, 
 
 // cameLateLocked records the result of a step whose deadline had passed. Nothing else follows from it.
 func (x *Exit) cameLateLocked(i int, outcome Outcome, err error, stack string, began, ended time.Time) {
+	x.mu.AssertHeld()
 	r := x.results[i]
 	r.Outcome, r.Err, r.Stack, r.Took = outcome, err, stack, ended.Sub(began)
 	x.late.results = append(x.late.results, r)

@@ -66,9 +66,12 @@
 //
 // Three things are read without mu. The phase and the count of late causes are atomic. The cause is an atomic pointer,
 // nil and then one value for good: the compare-and-swap that sets it is the only point where rivals meet, and those who
-// lose it touch no lock. The winner then takes mu and makes the move to Stopping. Between the two the cause is there
-// while the phase is still Running; a loser that sees this makes the move for the winner, so that for every caller of
-// Begin the cage is Stopping when Begin returns.
+// lose it touch no lock, save in the two cases that follow. The winner then takes mu and makes the move to Stopping.
+// Between the two the cause is there while the phase is still Running; a loser that sees this makes the move for the
+// winner, so that for every caller of Begin the cage is Stopping or further when Begin returns. A loser that sees
+// Quiescent cannot tell an exit from an exec: Resume may have looked for a cause just before there was one, and be about
+// to make the cage Running. So it takes mu as well, after which the move to Running is either made, and the loser makes
+// that to Stopping, or will not be made, since Resume finds the cause.
 //
 // # Goroutines
 //

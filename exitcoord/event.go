@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/lindbridge/lindbridge/abi"
+	"github.com/lindbridge/lindbridge/internal/lockcheck"
 )
 
 // EventKind is what an Event tells.
@@ -113,6 +114,7 @@ type eventQueue struct {
 
 // noteLocked puts e into the queue. The caller calls deliver when it has unlocked mu.
 func (x *Exit) noteLocked(e Event) {
+	x.mu.AssertHeld()
 	if x.observer == nil {
 		return
 	}
@@ -142,6 +144,7 @@ func (x *Exit) deliver() {
 
 // tell empties the queue and unlocks mu, which its caller has locked.
 func (x *Exit) tell() {
+	x.mu.AssertHeld()
 	q := &x.events
 	for len(q.waiting) > 0 {
 		e := q.waiting[0]
@@ -175,6 +178,7 @@ func (x *Exit) observe(e Event) {
 		}
 		x.tell() // Goexit: the caller will not go on telling, so this does
 	}()
+	lockcheck.NoneHeld("an Observer")
 	x.observer(e)
 	returned = true
 }

@@ -43,13 +43,7 @@ func (x *Exit) Resume() error {
 	p, hasCause := x.Phase(), x.announceLocked()
 	switch {
 	case x.exec && p == Quiescent && !hasCause:
-		x.exec = false
-		// The report of the exit that comes some day is not to show the threads, the stuck time or the failure of this
-		// stop: they belong to the image that is gone.
-		x.threads, x.stopErr = nil, nil
-		x.image++
-		x.stop.forget()
-		x.advanceLocked(Quiescent, Running, time.Now())
+		x.runAgainLocked()
 		x.mu.Unlock()
 		x.deliver()
 		return nil
@@ -64,4 +58,17 @@ func (x *Exit) Resume() error {
 		return fmt.Errorf("resume: cage %d: %w", x.cage, ErrEnding)
 	}
 	return fmt.Errorf("resume: cage %d is %v and not in an exec: %w", x.cage, p, ErrPhase)
+}
+
+// runAgainLocked makes a quiescent cage run another image. A cause that has come since mu was locked is its Begin's to
+// see to: the winner and every loser wait for mu (see mayRun), and then find the cage Running.
+func (x *Exit) runAgainLocked() {
+	x.mu.AssertHeld()
+	x.exec = false
+	// The report of the exit that comes some day is not to show the threads, the stuck time or the failure of this
+	// stop: they belong to the image that is gone.
+	x.threads, x.stopErr = nil, nil
+	x.image++
+	x.stop.forget()
+	x.advanceLocked(Quiescent, Running, time.Now())
 }

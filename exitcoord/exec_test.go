@@ -240,6 +240,51 @@ func TestExec_KillAtAnyMoment_Hammer(t *testing.T) {
 	t.Logf("%d execs were done before the kill, %d not", ended[true], ended[false])
 }
 
+// Two askers and an exec at once: whoever's Begin has returned, first or not, never sees the cage Running again.
+func TestExec_EveryAskerStopsTheCage_Hammer(t *testing.T) {
+	const rounds, sweep, askers = 10_000, 1_000, 2
+	victims, begun := [askers]chan *exitcoord.Exit{}, make(chan exitcoord.Phase)
+	for i := range victims {
+		victims[i] = make(chan *exitcoord.Exit)
+		go func() {
+			for x := range victims[i] {
+				for range i * 20 { // just behind the other
+					_ = x.Phase()
+				}
+				x.Begin(kill)
+				begun <- x.Phase()
+			}
+		}()
+		defer close(victims[i])
+	}
+	for round := range rounds {
+		var events record
+		x := exitcoord.New(exitcoord.Config{Cage: 7, Observer: events.add, Steps: []exitcoord.Step{okStep("a")}})
+		for i := range victims {
+			victims[i] <- x
+		}
+		for range round % sweep {
+			_ = x.Phase()
+		}
+		execOf(t, x)
+		for range victims {
+			if p := <-begun; p == exitcoord.Running {
+				t.Fatalf("round %d: Begin has returned and the cage is running", round)
+			}
+		}
+		if x.Phase() == exitcoord.Stopping {
+			if err := x.Quiescent(nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		wait(t, x, "Done", x.Done())
+		verify(t, x, &events, 1)
+		if r := x.Report(); r.Lost != askers-1 {
+			t.Fatalf("%d causes came too late, want %d", r.Lost, askers-1)
+		}
+	}
+}
+
 // execOf does a whole exec and reports whether the cage ran again.
 func execOf(t *testing.T, x *exitcoord.Exit) bool {
 	t.Helper()

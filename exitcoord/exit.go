@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/lindbridge/lindbridge/abi"
+	"github.com/lindbridge/lindbridge/internal/lockcheck"
 )
 
 // This file implements the way into an exit: Begin, which picks the first cause and starts phase 1, and Quiescent, with
@@ -97,7 +97,7 @@ type Exit struct {
 
 	// mu is a leaf: nothing is called while it is held, neither Stopper nor step nor Observer nor another Exit. The clock
 	// is read under it, so that the times of an exit are in the order of what happened.
-	mu sync.Mutex
+	mu lockcheck.Mutex[exitLock]
 	// All that follows is guarded by mu.
 
 	exec       bool // BeginExec stopped the cage, and neither Resume nor a cause has decided what follows
@@ -135,15 +135,19 @@ func New(cfg Config) *Exit {
 // this or another exit. Note that Stop may call Quiescent, and the trusted steps with it run, before Begin returns.
 func (x *Exit) Begin(c Cause) bool {
 	won := x.claim(c)
-	if !won {
-		x.lost.Add(1)
-		if x.Phase() != Running {
-			return false
-		}
-		// The winner is on its way to make the move: make it for the winner.
+	if won || x.mayRun() {
+		x.enterStopping(won)
 	}
-	x.enterStopping(won)
 	return won
+}
+
+// mayRun counts a cause that came too late, and reports whether the cage is not stopping for the one that won: it is
+// Running, since the winner has yet to make the move, or Quiescent, since a Resume may be on its way that has not seen
+// the winner. Then whoever lost makes the move for the winner, under mu, where all of this is decided.
+func (x *Exit) mayRun() bool {
+	x.lost.Add(1)
+	p := x.Phase()
+	return p == Running || p == Quiescent
 }
 
 // enterStopping makes the cage Stopping, for the cause that was claimed, if it is not. The winner then calls Stop.
@@ -246,6 +250,7 @@ func (x *Exit) Status() (Status, bool) {
 
 // beginStoppingLocked makes the move that every exit and every exec starts with.
 func (x *Exit) beginStoppingLocked() {
+	x.mu.AssertHeld()
 	x.stoppingAt = time.Now()
 	x.startStopWatchLocked()
 	x.advanceLocked(Running, Stopping, x.stoppingAt)
@@ -254,6 +259,7 @@ func (x *Exit) beginStoppingLocked() {
 // announceLocked reports whether there is a cause, and sees to it that the cause's event is in the queue, once, before
 // those of whatever follows from it.
 func (x *Exit) announceLocked() (hasCause bool) {
+	x.mu.AssertHeld()
 	first := x.first.Load()
 	if first == nil {
 		return false
@@ -291,6 +297,7 @@ func (x *Exit) tryStop() (err error) {
 			err = fmt.Errorf("stop of cage %d panicked: %v\n%s", x.cage, v, debug.Stack())
 		}
 	}()
+	lockcheck.NoneHeld("a Stopper")
 	if err = x.stopper.Stop(); err != nil {
 		_ = err.Error() // reports will call this: an Error that panics must do so here
 	}

@@ -96,3 +96,48 @@ func pairs(pattern *regexp.Regexp, text string) (found []string) {
 	}
 	return found
 }
+
+var (
+	scriptRow = regexp.MustCompile(`(?m)^\t\t([A-Za-z_0-9-]+)\|(pass|bitstate|I[^|]*)\|`)
+	readmeRow = regexp.MustCompile(`(?m)^\| ([a-z0-9, -]+) \| (?:[0-9]|over|as)`)
+	mutation  = regexp.MustCompile(`MUT_([A-Z_]+)`)
+)
+
+// The model's README lists the configurations that the script checks, and each mutation that the model has is one of the
+// script's or said to be invisible.
+func TestModel_RowsAreThoseOfTheReadme(t *testing.T) {
+	files := map[string]string{}
+	for _, name := range []string{"model/exit.pml", "model/README.md", "../scripts/model.sh"} {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[name] = string(b)
+	}
+	var configurations, listed []string
+	mutations := map[string]bool{}
+	for _, m := range scriptRow.FindAllStringSubmatch(files["../scripts/model.sh"], -1) {
+		if strings.HasPrefix(m[2], "I") {
+			mutations[m[1]] = true
+		} else {
+			configurations = append(configurations, m[1])
+		}
+	}
+	for _, m := range readmeRow.FindAllStringSubmatch(files["model/README.md"], -1) {
+		listed = append(listed, strings.Split(m[1], ", ")...)
+	}
+	if !slices.Equal(listed, configurations) || len(listed) == 0 {
+		t.Errorf("the README lists\n%v\nand the script checks\n%v", listed, configurations)
+	}
+	if want := fmt.Sprintf("The %d mutations", len(mutations)); !strings.Contains(files["model/README.md"], want) {
+		t.Errorf("the README does not say %q", want)
+	}
+	for _, m := range mutation.FindAllStringSubmatch(files["model/exit.pml"], -1) {
+		if mutations[m[1]] {
+			delete(mutations, m[1])
+		}
+	}
+	if len(mutations) != 0 {
+		t.Errorf("rows of mutations that the model does not have: %v", mutations)
+	}
+}

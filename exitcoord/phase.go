@@ -80,6 +80,7 @@ func allowed(from, to Phase) bool {
 // Preconditions:
 // mu is locked, and not by a deferred unlock.
 func (x *Exit) advanceLocked(from, to Phase, at time.Time) {
+	x.mu.AssertHeld()
 	if now := x.Phase(); now != from || !allowed(from, to) {
 		x.mu.Unlock()
 		panic(fmt.Sprintf("exitcoord: broken invariant: cage %d: move %v -> %v while it is %v", x.cage, from, to, now))

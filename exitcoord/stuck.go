@@ -3,6 +3,8 @@ package exitcoord
 import (
 	"fmt"
 	"time"
+
+	"github.com/lindbridge/lindbridge/internal/lockcheck"
 )
 
 // This file implements the deadline of phase 1. An exit that misses it is Stuck: that is told, to whoever asks, waits
@@ -56,6 +58,7 @@ func (s *stopWatch) channel() chan struct{} {
 // startStopWatchLocked sets the deadline's timer. It must precede Stop, which is not to block but might: when thousands
 // of threads are to be interrupted, or when it is wrong.
 func (x *Exit) startStopWatchLocked() {
+	x.mu.AssertHeld()
 	if x.deadline <= 0 {
 		return
 	}
@@ -65,6 +68,7 @@ func (x *Exit) startStopWatchLocked() {
 
 // endStopWatchLocked notes that the stop is over.
 func (x *Exit) endStopWatchLocked(now time.Time) {
+	x.mu.AssertHeld()
 	s := &x.stop
 	s.turn++
 	if s.timer != nil {
@@ -117,5 +121,6 @@ func (x *Exit) askThreads() (threads []ThreadState) {
 			threads = []ThreadState{{At: fmt.Sprintf("not known: Threads panicked: %v", v)}}
 		}
 	}()
+	lockcheck.NoneHeld("a Stopper")
 	return x.stopper.Threads()
 }

@@ -1,14 +1,21 @@
 #!/usr/bin/env bash
-# usage: scripts/model.sh [NAME...]
+# usage: scripts/model.sh [--large] [NAME...]
 # Checks the model of the exit protocol, exitcoord/model/exit.pml: every configuration has to pass, and every mutation
-# has to be rejected, for the reason given here. Prints a table. With names, only those rows.
+# has to be rejected, for the reason given here. Prints a table. With names, only those rows; with --large the
+# configurations that take longer, in place of all the others.
 # Two checks run at a time (MODEL_JOBS); each may take MODEL_MB megabytes and MODEL_SECONDS seconds.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 model=$PWD/exitcoord/model/exit.pml
 work=$PWD/build/model
-export MODEL_MB=${MODEL_MB:-450} MODEL_SECONDS=${MODEL_SECONDS:-40}
+large=
+if [[ ${1:-} == --large ]]; then
+	large=1
+	shift
+	export MODEL_MB=${MODEL_MB:-4000} MODEL_SECONDS=${MODEL_SECONDS:-200}
+fi
+export MODEL_MB=${MODEL_MB:-900} MODEL_SECONDS=${MODEL_SECONDS:-60}
 
 # Operations of guest code and of workers, as the model's OP_* and W_*.
 wait=1 poll=2 host=4 stuck=8 spawn=16 exit=32 return=64 kill=128 call=256 exec=512
@@ -49,8 +56,6 @@ rows() {
 		grate-exits|pass|-DNC=2 -DNT=2 -DB=1 -DNW=1 -DKILLS=0 -DOPS=$call -DOPS1=$exit -DWOPS=$((w_kill + w_trap))
 		workers|pass|-DNC=2 -DNT=2 -DB=2 -DNW=2 -DKILLS=2 -DOPS=$call -DWOPS=$w_wait
 		reuse|pass|$again
-		# Bitstate: as many as fit.
-		large|bitstate|-DNC=2 -DNT=4 -DB=3 -DNW=2 -DKILLS=3 -DSTEP_KILLS=1 -DNOTIFIES=1 -DN0=2 -DOPS=$((call + wait + exit + kill)) -DOPS1=$((stuck + exit)) -DWOPS=$any
 		# Mutations: what is forgotten, and which invariant says so.
 		EARLY_CLEANUP|I1|-DMUT_EARLY_CLEANUP $grate -DWOPS=$w_spin
 		FREE_WHEN_STUCK|I1|-DMUT_FREE_WHEN_STUCK $jam
@@ -63,11 +68,11 @@ rows() {
 		NO_UNPARK_ALL|I4|-DMUT_NO_UNPARK_ALL $idlers -DWOPS=$w_exit
 		GRATE_PARK_UNCHECKED|I4|-DMUT_GRATE_PARK_UNCHECKED $pair -DWOPS=$w_wait
 		NO_HAND_OVER|I4|-DMUT_NO_HAND_OVER $idlers
-		CLAIMED_WAIT|I4|-DAS_BUILT=2 $own -DOPS1=$stuck -DWOPS=$((w_wait + w_poll))
+		CLAIMED_WAIT|I4|-DMUT_CLAIMED_WAIT $own -DOPS1=$stuck -DWOPS=$((w_wait + w_poll))
 		OVERWRITE|I5|-DMUT_OVERWRITE -DNT=1 -DKILLERS=1 -DOPS=$exit
 		THREAD_SETS_STATUS|I5|-DMUT_THREAD_SETS_STATUS $spawning
 		RESUME_ANYWAY|I5|-DMUT_RESUME_ANYWAY $image
-		RESUME_RACE|I[35]|-DAS_BUILT=1 $image
+		RESUME_RACE|I[35]|-DMUT_RESUME_RACE $image
 		ZOMBIE_EARLY|I6|-DMUT_ZOMBIE_EARLY -DNT=1 -DOPS=$exit
 		REUSE_EARLY|I7|-DMUT_REUSE_EARLY $again
 		STALE_HANDLE|I7|-DMUT_STALE_HANDLE $again
@@ -86,6 +91,21 @@ rows() {
 		NO_GRACE|I8|-DMUT_NO_GRACE $single -DWOPS=$w_spin
 		SHARED|I9|-DMUT_SHARED $jam
 		CLAIM_ALL|I10|-DMUT_CLAIM_ALL -DNC=2 -DNT=2 -DB=1 -DKILLS=1 -DOPS=$wait -DOPS1=$wait
+	END
+}
+
+# The same for --large.
+large_rows() {
+	cat <<-END
+		# Exhaustive.
+		sleepers-3|pass|-DNT=3 -DNOTIFIES=1 -DOPS=$((wait + poll + host))
+		exec-any|pass|-DNT=2 -DNEXT=1 -DKILLS=1 -DKILLERS=2 -DOPS=$((exec + exit + wait + host))
+		# Bitstate: as many states as there is time for.
+		crowd-4|bitstate|-DNT=4 -DOPS=$wait -DN1=0 -DN2=0 -DN3=0
+		callers-3|bitstate|-DNC=2 -DNT=3 -DB=3 -DNW=2 -DKILLS=2 -DOPS=$call -DWOPS=$w_wait
+		workers-any|bitstate|-DNC=2 -DNT=2 -DB=2 -DNW=2 -DKILLS=3 -DOPS=$call -DWOPS=$any
+		large|bitstate|-DNC=2 -DNT=4 -DB=3 -DNW=2 -DKILLS=3 -DSTEP_KILLS=1 -DNOTIFIES=1 -DN0=2 -DOPS=$((call + wait + exit + kill)) -DOPS1=$((stuck + exit)) -DWOPS=$any
+		large-exec|bitstate|-DNT=4 -DNEXT=3 -DSPAWNED=4 -DKILLS=1 -DKILLERS=2 -DN0=2 -DOPS=$((exec + exit + wait + poll + host + spawn + return))
 	END
 }
 
@@ -150,7 +170,7 @@ names=$(IFS='|' && echo "$*")
 for tool in spin cc timeout; do
 	command -v "$tool" >/dev/null || { echo "model: $tool is missing: see scripts/deps.sh" >&2; exit 1; }
 done
-list=$(rows | grep -v '^#' | grep -E "^(${names:-[^|]*})\|")
+list=$(if [[ -n $large ]]; then large_rows; else rows; fi | grep -v '^#' | grep -E "^(${names:-[^|]*})\|")
 mkdir -p "$work"
 
 while IFS='|' read -r name expected flags; do

@@ -2,12 +2,12 @@ package threei
 
 import (
 	"fmt"
-	"sync"
 	"sync/atomic"
 
 	"github.com/lindbridge/lindbridge/abi"
 	"github.com/lindbridge/lindbridge/exitcoord"
 	"github.com/lindbridge/lindbridge/internal/guestmem"
+	"github.com/lindbridge/lindbridge/internal/lockcheck"
 )
 
 // CageConfig is what 3i needs of a cage so that others can act on it. What is left out nobody can use.
@@ -31,12 +31,12 @@ type cage struct {
 	port atomic.Uint64   // where the shim finds the grate; 0: the cage is no grate. Set once
 
 	// rowMu comes before grateMu, and the rowMu of a lower seq before that of a higher one.
-	rowMu sync.Mutex
+	rowMu lockcheck.Mutex[rowLock]
 	row   uintptr // the address of its handlers, 0 as long as it has none; guarded by rowMu
 	pairs []*pair // the grates that have handlers here, or had; guarded by rowMu
 	over  bool    // it gets no handlers any more; guarded by rowMu
 
-	grateMu sync.Mutex
+	grateMu lockcheck.Mutex[grateLock]
 	serves  []*pair // where it has handlers, or had; guarded by grateMu
 	retired bool    // it gets no calls any more; guarded by grateMu
 

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/lindbridge/lindbridge/abi"
+	"github.com/lindbridge/lindbridge/internal/lockcheck"
 )
 
 // This file implements who serves a call: the look-up, and the three ways to make a call. A guest's own calls come by
@@ -64,6 +65,7 @@ func (s *System) enterGrate(
 	if !e.isGrate() || s.cfg.CallGrate == nil {
 		return abi.LindResult(abi.ELindESRCH)
 	}
+	lockcheck.NoneHeld("a grate")
 	return s.cfg.CallGrate(ctx, t, target, uint64(e), call, a)
 }
 
@@ -72,6 +74,7 @@ func (s *System) traced(
 ) int64 {
 	begin := time.Now()
 	result := s.enterGrate(ctx, t, target, e, call, a)
+	lockcheck.NoneHeld("Config.Trace")
 	s.cfg.Trace(Traced{
 		Cage: t.Cage, TID: t.TID, Call: call, Args: a, Entry: uint64(e), Result: result,
 		Begin: begin, Took: time.Since(begin),

@@ -145,6 +145,7 @@ func (s *System) assign(by, c, g *cage, call abi.Call, e entry) (err error) {
 // beginPairLocked is the pair of c and g, which have perhaps none yet, for the cage by to add the call to. It gives c a row
 // if it has none.
 func (s *System) beginPairLocked(by, c, g *cage, call abi.Call, port uint64) (*pair, error) {
+	c.rowMu.AssertHeld()
 	if c.row == 0 {
 		if err := s.giveRowLocked(c); err != nil {
 			return nil, err
@@ -240,6 +241,8 @@ func (s *System) copyTable(by *cage, src, dst abi.CageID) error {
 
 // copyLocked makes the call, or all of them, be served on to as on from, which has a row.
 func (s *System) copyLocked(from, to *cage, call abi.Call) error {
+	from.rowMu.AssertHeld()
+	to.rowMu.AssertHeld()
 	if to.row == 0 {
 		if err := s.giveRowLocked(to); err != nil {
 			return err
@@ -291,6 +294,7 @@ func (s *System) copyLocked(from, to *cage, call abi.Call) error {
 
 // giveRowLocked gives c, which has none, a row.
 func (s *System) giveRowLocked(c *cage) error {
+	c.rowMu.AssertHeld()
 	if c.over {
 		return c.errStopping()
 	}
@@ -305,6 +309,7 @@ func (s *System) giveRowLocked(c *cage) error {
 
 // ownsLocked reports whether the call, or each of them, is native or served by c itself.
 func (c *cage) ownsLocked(r *row, call abi.Call) bool {
+	c.rowMu.AssertHeld()
 	if call < allCalls {
 		e := r.at(call)
 		return e == 0 || e.isGrate() && e.port() == c.port.Load()
@@ -319,6 +324,7 @@ func (c *cage) ownsLocked(r *row, call abi.Call) bool {
 
 // pairOfLocked is the pair of c and the grate that has the port, or nil.
 func (c *cage) pairOfLocked(port uint64) *pair {
+	c.rowMu.AssertHeld()
 	for _, p := range c.pairs {
 		if p.port == port {
 			return p
@@ -329,6 +335,7 @@ func (c *cage) pairOfLocked(port uint64) *pair {
 
 // pairLocked is the pair of c and the grate g, made if there is none; nil if g is retired.
 func (c *cage) pairLocked(g *cage, port uint64) *pair {
+	c.rowMu.AssertHeld()
 	if p := c.pairOfLocked(port); p != nil {
 		return p
 	}
@@ -345,6 +352,7 @@ func (c *cage) pairLocked(g *cage, port uint64) *pair {
 
 // setLocked makes e serve the call; p is the pair that it belongs to, nil if it is no grate's.
 func (c *cage) setLocked(r *row, call abi.Call, e entry, p *pair) {
+	c.rowMu.AssertHeld()
 	old := r.at(call)
 	if old == e {
 		return
@@ -360,6 +368,7 @@ func (c *cage) setLocked(r *row, call abi.Call, e entry, p *pair) {
 
 // fillLocked makes e serve every call; p is the pair that it belongs to, nil if it is no grate's.
 func (c *cage) fillLocked(r *row, e entry, p *pair) {
+	c.rowMu.AssertHeld()
 	for _, q := range c.pairs {
 		q.calls, q.n = [len(q.calls)]uint64{}, 0
 	}
@@ -381,8 +390,8 @@ func lockRows(a, b *cage) (unlock func()) {
 	if a.seq > b.seq {
 		a, b = b, a
 	}
-	a.rowMu.Lock()
-	b.rowMu.Lock()
+	a.rowMu.LockKeyed(a.seq)
+	b.rowMu.LockKeyed(b.seq)
 	return func() {
 		b.rowMu.Unlock()
 		a.rowMu.Unlock()

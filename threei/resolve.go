@@ -4,6 +4,7 @@ import (
 	"github.com/lindbridge/lindbridge/abi"
 	"github.com/lindbridge/lindbridge/exitcoord"
 	"github.com/lindbridge/lindbridge/internal/guestmem"
+	"github.com/lindbridge/lindbridge/internal/lockcheck"
 )
 
 // Resolve checks a pointer argument: n bytes at the host address addr in the memory of cage. It is abi.EFAULT if they do
@@ -77,6 +78,7 @@ func (t *Thread) memoryOf(id abi.CageID) (guestmem.Memory, bool) {
 	if p := c.exit.Phase(); p != exitcoord.Running && p != exitcoord.Stopping {
 		return guestmem.Memory{}, false
 	}
+	lockcheck.NoneHeld("CageConfig.Memory")
 	return c.cfg.Memory(), true
 }
 

@@ -1,6 +1,9 @@
 package threei
 
-import "github.com/lindbridge/lindbridge/abi"
+import (
+	"github.com/lindbridge/lindbridge/abi"
+	"github.com/lindbridge/lindbridge/internal/lockcheck"
+)
 
 // This file implements who may name which cage. The package's documentation has the rules in words.
 
@@ -10,6 +13,7 @@ func (s *System) mayInterpose(by, c *cage) bool {
 	if by == c {
 		return true
 	}
+	lockcheck.NoneHeld("Config.MayInterpose")
 	return s.cfg.MayInterpose != nil && s.cfg.MayInterpose(by.id, c.id)
 }
 

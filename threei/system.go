@@ -2,12 +2,12 @@ package threei
 
 import (
 	"context"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/lindbridge/lindbridge/abi"
 	"github.com/lindbridge/lindbridge/internal/ids"
+	"github.com/lindbridge/lindbridge/internal/lockcheck"
 )
 
 // Native serves one system call for the thread t. It answers the call's result, or a negative abi.Errno. It may block,
@@ -111,7 +111,7 @@ func (s *System) Stats() Stats {
 
 // late counts calls of the host that grates are carrying out on goroutines of this package's.
 type late struct {
-	mu   sync.Mutex
+	mu   lockcheck.Mutex[lateLock]
 	n    int           // guarded by mu
 	none chan struct{} // closed when n becomes 0; nil unless somebody waits for that; guarded by mu
 }

@@ -3,13 +3,13 @@ package threei
 import (
 	"errors"
 	"fmt"
-	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/lindbridge/lindbridge/abi"
 	"github.com/lindbridge/lindbridge/internal/guestmem"
+	"github.com/lindbridge/lindbridge/internal/lockcheck"
 )
 
 // This file implements the memory of the handler table: mapping it, giving rows out and taking them back, and reading and
@@ -25,7 +25,7 @@ type table struct {
 	// dir is the directory's address, 0 until open. It is set once, and is 0 again from close on.
 	dir atomic.Uintptr
 
-	mu   sync.Mutex
+	mu   lockcheck.Mutex[tableLock]
 	free []uintptr // rows that no cage has, all zero but for their versions; guarded by mu
 	used int       // rows that a cage has; guarded by mu
 	maps [][]byte  // every mapping; guarded by mu
@@ -51,6 +51,7 @@ func (t *table) open() error {
 
 // mapLocked maps n zeroed bytes, which cost no memory until they are written to.
 func (t *table) mapLocked(n int) (uintptr, error) {
+	t.mu.AssertHeld()
 	b, err := unix.Mmap(-1, 0, n, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_NORESERVE)
 	if err != nil {
 		return 0, fmt.Errorf("map %d bytes of the handler table: %w", n, err)

@@ -2,9 +2,10 @@ package threei
 
 import (
 	"context"
-	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/lindbridge/lindbridge/internal/lockcheck"
 )
 
 // token is the cancel token of a call of the host: it fires when the call's context is done. It has a descriptor only if
@@ -12,7 +13,7 @@ import (
 type token struct {
 	ctx context.Context // immutable
 
-	mu   sync.Mutex
+	mu   lockcheck.Mutex[tokenLock]
 	fd   int         // -1: none; guarded by mu
 	stop func() bool // ends the wait for ctx; guarded by mu
 	over bool        // close was called; guarded by mu

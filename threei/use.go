@@ -9,6 +9,7 @@ import (
 
 	"github.com/lindbridge/lindbridge/abi"
 	"github.com/lindbridge/lindbridge/exitcoord"
+	"github.com/lindbridge/lindbridge/internal/lockcheck"
 )
 
 // This file implements how a cage is kept while a thread of another one, or the host, acts on it: its memory is not
@@ -47,6 +48,7 @@ func (u *use) end() {
 // try releases the memory if nobody uses it, and nobody has released it.
 func (u *use) try() error {
 	if u.n.CompareAndSwap(usesOver, usesOver+usesDone) {
+		lockcheck.NoneHeld("the release of a cage's memory")
 		return u.release()
 	}
 	return nil

@@ -1,6 +1,7 @@
 package wasip1_test
 
 import (
+	"bytes"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -197,6 +198,12 @@ func FuzzCall(f *testing.F) {
 			le.PutUint64(seed[8*i:], v)
 		}
 		f.Add(ids[tt.fn], seed, []byte{16, 0, 0, 0, 0x10, 0, 0, 0}, []byte{1, 2, 0xff})
+	}
+	// Each function, those of threads too, with arguments within the memory, at its end and beyond it.
+	for _, imp := range wasip1.Imports() {
+		for _, word := range []uint64{0, 3, 0x100, memorySize - 4, memorySize, 1<<32 - 1} {
+			f.Add(imp.ID, bytes.Repeat(le.AppendUint64(nil, word), 9), []byte{0x40, 1, 0, 0, 0x20, 0, 0, 0}, []byte{0, 2, 0xf1})
+		}
 	}
 	f.Fuzz(func(t *testing.T, fn uint32, arguments, memory, answer []byte) {
 		h := newHostile(t)

@@ -21,7 +21,6 @@
  *	KILLERS    how many more such kills there are of cage 0; they meet and one of them wins
  *	STEP_KILLS a mask of cages a step of which kills the other cage
  *	REUSE      the id of cage 0 is given to a new cage as soon as it may be, and an old handle is used once more
- *	AS_BUILT   behave as the code did where the model found that to be wrong (see README.md): 1 or 2
  *	MUT_*      a mutation, to be rejected: see the list in scripts/model.sh
  *
  * Time has no length here. A wait blocks until its event; code that spins blocks until its epoch deadline has passed,
@@ -73,9 +72,6 @@
 #endif
 #ifndef STEP_KILLS
 #define STEP_KILLS 0
-#endif
-#ifndef AS_BUILT
-#define AS_BUILT 0
 #endif
 
 /* What guest code does. OP_SPIN is always there: it is what is left when no operation is. */
@@ -387,11 +383,11 @@ inline begin(_bc, _bwhy) {
 		fi
 	};
 	/* A cage that is Quiescent may be about to resume, having looked for a cause just before there was one: so who comes
-	 * late has to look under mu then too. The code looked for Running alone. */
+	 * late looks under mu then too. */
 	if
 #ifdef MUT_NO_HELP
 	:: !won -> skip
-#elif AS_BUILT == 1
+#elif defined(MUT_RESUME_RACE)
 	:: !won && phase[_bc] != Running -> skip
 #else
 	:: !won && phase[_bc] != Running && phase[_bc] != Quiescent -> skip
@@ -516,9 +512,9 @@ end_none:
 #endif
 	:: else
 	fi;
-#if AS_BUILT != 2
+#ifndef MUT_CLAIMED_WAIT
 	/* A worker that was claimed is on the thread of a caller, who has to hear of it even if another thread of the grate
-	 * never leaves. The code woke the claimed only when the last thread had left. */
+	 * never leaves. */
 	if
 	:: d == GRATE && (asleep & own[d]) -> ADD(wakes, d)
 	:: else

@@ -15,20 +15,21 @@ var allowed = map[string][]string{
 	"internal/guestmem":  nil,
 	"internal/ids":       nil,
 	"internal/leakcheck": nil,
+	"internal/lockcheck": nil,
 
-	"exitcoord": {"abi"},
+	"exitcoord": {"abi", "internal/lockcheck"},
 	"fdtables":  {"abi", "internal/ids"},
-	"cage":      {"abi", "internal/ids"},
-	"bridge":    {"abi", "internal/guestmem"},
-	"threei":    {"abi", "exitcoord", "internal/guestmem", "internal/ids"},
+	"cage":      {"abi", "internal/ids", "internal/lockcheck"},
+	"bridge":    {"abi", "internal/guestmem", "internal/lockcheck"},
+	"threei":    {"abi", "exitcoord", "internal/guestmem", "internal/ids", "internal/lockcheck"},
 
 	"rawposix": {"abi", "cage", "fdtables", "internal/guestmem", "internal/ids", "threei"},
 	"wasip1":   {"abi", "internal/guestmem", "internal/ids", "threei"},
 	"lindabi":  {"abi", "threei"},
 
 	".": {
-		"abi", "bridge", "cage", "exitcoord", "fdtables", "internal/guestmem", "internal/ids", "lindabi", "rawposix",
-		"threei", "wasip1",
+		"abi", "bridge", "cage", "exitcoord", "fdtables", "internal/guestmem", "internal/ids", "internal/lockcheck", "lindabi",
+		"rawposix", "threei", "wasip1",
 	},
 	"cmd/lindbridge":      {".", "exitcoord"},
 	"examples/quickstart": {"."},
@@ -99,6 +100,7 @@ var libraries = map[string][]string{
 	"golang.org/x/sys":             {"*"},
 	"github.com/ebitengine/purego": {"bridge"},
 	"github.com/google/shlex":      {"cmd/lindbridge"},
+	"github.com/petermattis/goid":  {"internal/lockcheck"},
 	"github.com/spf13/cobra":       {"cmd/lindbridge"},
 }
 

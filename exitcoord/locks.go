@@ -1,0 +1,10 @@
+package exitcoord
+
+import "github.com/lindbridge/lindbridge/internal/lockcheck"
+
+// exitLock is the class of Exit.mu: a leaf, and under no other lock of the project.
+type exitLock struct{}
+
+// Order is the place of Exit.mu: see the package's documentation. Who calls Begin or Quiescent holds nothing, since Stop
+// and the steps then run.
+func (exitLock) Order() lockcheck.Order { return lockcheck.Order{Name: "exitcoord Exit.mu"} }
