@@ -7,6 +7,7 @@ import (
 
 	"github.com/lindbridge/lindbridge/bridge"
 	"github.com/lindbridge/lindbridge/exitcoord"
+	"github.com/lindbridge/lindbridge/internal/fault"
 )
 
 // This file is what the runtime supplies to the exit protocol: how a cage's execution is stopped, and the steps of its
@@ -19,7 +20,18 @@ type stopper Cage
 func (s *stopper) Stop() error {
 	s.inStop.Store(true)
 	defer s.inStop.Store(false)
-	return s.dom.Stop()
+	if fault.Enabled {
+		return (*Cage)(s).faulty(fault.Stop, s.stop)
+	}
+	return s.stop()
+}
+
+func (s *stopper) stop() error {
+	err := s.dom.Stop()
+	if fault.Enabled {
+		s.shut.Store(true)
+	}
+	return err
 }
 
 // Threads says where the cage's threads are now.
@@ -57,7 +69,7 @@ func threadStates(threads []bridge.ThreadState, begin time.Duration) []exitcoord
 
 // steps are phase 2 of a cage's exit. They are the runtime's own and trusted to return, so that they have no deadlines.
 func (c *Cage) steps() []exitcoord.Step {
-	return []exitcoord.Step{
+	steps := []exitcoord.Step{
 		{Name: "notify", Run: c.notifyGrates},
 		{Name: "handlers", Run: c.dropHandlers},
 		{Name: "descriptors", Run: c.closeDescriptors},
@@ -66,6 +78,10 @@ func (c *Cage) steps() []exitcoord.Step {
 		{Name: "memory", Run: c.releaseMemory},
 		{Name: "zombie", Run: c.becomeZombie},
 	}
+	if fault.Enabled {
+		c.makeFaulty(steps)
+	}
+	return steps
 }
 
 // notifyGrates tells the grate that has asked for it, while there still are descriptors. It has a deadline of its own.
