@@ -1,0 +1,58 @@
+package soak
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+)
+
+// history is what happened lately, bounded. Safe for concurrent use.
+type history struct {
+	began time.Time // immutable
+	mu    sync.Mutex
+	// All that follows is guarded by mu.
+	ring []moment
+	next int
+}
+
+// moment is one thing that happened.
+type moment struct {
+	at   time.Duration
+	who  Who
+	text string
+}
+
+const historySize = 512
+
+func newHistory() *history { return &history{began: time.Now()} }
+
+func (h *history) note(who Who, format string, args ...any) {
+	m := moment{at: time.Since(h.began), who: who, text: fmt.Sprintf(format, args...)}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.ring) < historySize {
+		h.ring = append(h.ring, m)
+		return
+	}
+	h.ring[h.next] = m
+	h.next = (h.next + 1) % historySize
+}
+
+// lines are the last n moments, and before them those of the plans that are named.
+func (h *history) lines(n int, of ...Who) []string {
+	h.mu.Lock()
+	ordered := slices.Concat(h.ring[h.next:], h.ring[:h.next])
+	h.mu.Unlock()
+	var out []string
+	for i, m := range ordered {
+		named := false
+		for _, who := range of {
+			named = named || m.who == who
+		}
+		if named || i >= len(ordered)-n {
+			out = append(out, fmt.Sprintf("%12v  %v  %s", m.at.Round(time.Microsecond), m.who, m.text))
+		}
+	}
+	return out
+}
