@@ -28,7 +28,7 @@ GO_TEST_TIMEOUT ?= 15m
 # More arguments for go test: make test GO_TEST_ARGS='-run Kill -v'
 GO_TEST_ARGS ?=
 
-.PHONY: help build shim grates run test test-c test-grates test-go test-go-nocgo test-rust race bench lint lint-go lint-rust lint-sh fmt guests \
+.PHONY: help build shim shim-faults grates run test test-c test-grates test-go test-go-nocgo test-rust race bench lint lint-go lint-rust lint-sh fmt guests \
 	guests-go guests-check header header-check matrix suite model deps check clean
 
 help: ## List the targets
@@ -41,6 +41,10 @@ shim: ## Build the Rust shim: build/liblindshim.so and .a (a few minutes the fir
 	$(CARGO) build $(CARGO_ARGS)
 	install -C -m 755 $(CARGO_TARGET_DIR)/release/liblindshim.so $(BUILD)/liblindshim.so
 	install -C -m 644 $(CARGO_TARGET_DIR)/release/liblindshim.a $(BUILD)/liblindshim.a
+
+shim-faults: ## Build the shim with failure points, for tests: build/faults/liblindshim.so
+	$(CARGO) build $(CARGO_ARGS) --package lindshim-faults
+	install -D -C -m 755 $(CARGO_TARGET_DIR)/release/liblindshim_faults.so $(BUILD)/faults/liblindshim.so
 
 grates: deps ## Build the example grates: build/grates
 	scripts/guests.sh --grates $(BUILD)/grates
@@ -86,15 +90,15 @@ lint-go: $(GOLANGCI)
 	GOOS=wasip1 GOARCH=wasm $(GO) vet ./guests/gowork
 
 lint-rust:
-	$(CARGO) fmt --manifest-path rust-shim/Cargo.toml --check
-	$(CARGO) clippy $(CARGO_ARGS) --all-targets -- -D warnings
+	$(CARGO) fmt --all --manifest-path rust-shim/Cargo.toml --check
+	$(CARGO) clippy $(CARGO_ARGS) --workspace --all-targets -- -D warnings
 
 lint-sh:
 	for script in scripts/*.sh guests/lind/build.sh .ci/run; do bash -n "$$script"; done
 
 fmt: $(GOLANGCI) ## Format the Go and Rust sources
 	$(GOLANGCI) fmt
-	$(CARGO) fmt --manifest-path rust-shim/Cargo.toml
+	$(CARGO) fmt --all --manifest-path rust-shim/Cargo.toml
 
 guests: deps guests-go ## Build the guest programs: testdata/guests, build/guests
 	scripts/guests.sh testdata/guests

@@ -31,6 +31,7 @@ var mirroredTypes = map[string]reflect.Type{
 	"lindshim_grate_config_t":  reflect.TypeFor[grateConfigABI](),
 	"lindshim_trace_t":         reflect.TypeFor[traceABI](),
 	"lindshim_caller_t":        reflect.TypeFor[callerABI](),
+	"lindshim_fault_t":         reflect.TypeFor[faultABI](),
 }
 
 // mirroredConstants are the constants of this package by the header's names.
@@ -38,21 +39,22 @@ var mirroredConstants = map[string]int64{
 	"LINDSHIM_ABI_VERSION": abiVersion,
 	"LINDSHIM_ERROR_TEXT":  errorTextBytes,
 
-	"LINDSHIM_OK":          int64(statusOK),
-	"LINDSHIM_ERR_INVALID": int64(statusInvalid),
-	"LINDSHIM_ERR_HANDLE":  int64(statusHandle),
-	"LINDSHIM_ERR_MODULE":  int64(statusModule),
-	"LINDSHIM_ERR_IMPORT":  int64(statusImport),
-	"LINDSHIM_ERR_EXPORT":  int64(statusExport),
-	"LINDSHIM_ERR_MEMORY":  int64(statusMemory),
-	"LINDSHIM_ERR_LIMIT":   int64(statusLimit),
-	"LINDSHIM_ERR_CLOSED":  int64(statusClosed),
-	"LINDSHIM_ERR_BUSY":    int64(statusBusy),
-	"LINDSHIM_ERR_IO":      int64(statusIO),
-	"LINDSHIM_ERR_RUNTIME": int64(statusRuntime),
-	"LINDSHIM_ERR_PANIC":   int64(statusPanic),
-	"LINDSHIM_ERR_ABI":     int64(statusABI),
-	"LINDSHIM_ERR_DEPTH":   int64(statusDepth),
+	"LINDSHIM_OK":              int64(statusOK),
+	"LINDSHIM_ERR_INVALID":     int64(statusInvalid),
+	"LINDSHIM_ERR_HANDLE":      int64(statusHandle),
+	"LINDSHIM_ERR_MODULE":      int64(statusModule),
+	"LINDSHIM_ERR_IMPORT":      int64(statusImport),
+	"LINDSHIM_ERR_EXPORT":      int64(statusExport),
+	"LINDSHIM_ERR_MEMORY":      int64(statusMemory),
+	"LINDSHIM_ERR_LIMIT":       int64(statusLimit),
+	"LINDSHIM_ERR_CLOSED":      int64(statusClosed),
+	"LINDSHIM_ERR_BUSY":        int64(statusBusy),
+	"LINDSHIM_ERR_IO":          int64(statusIO),
+	"LINDSHIM_ERR_RUNTIME":     int64(statusRuntime),
+	"LINDSHIM_ERR_PANIC":       int64(statusPanic),
+	"LINDSHIM_ERR_ABI":         int64(statusABI),
+	"LINDSHIM_ERR_DEPTH":       int64(statusDepth),
+	"LINDSHIM_ERR_UNSUPPORTED": int64(statusUnsupported),
 
 	"LINDSHIM_CONTINUE": int64(Continue),
 	"LINDSHIM_QUIT":     int64(QuitThread),
@@ -106,6 +108,7 @@ var mirroredConstants = map[string]int64{
 	"LINDSHIM_STRUCT_GRATE_CONFIG":  int64(structGrateConfig),
 	"LINDSHIM_STRUCT_TRACE":         int64(structTrace),
 	"LINDSHIM_STRUCT_CALLER":        int64(structCaller),
+	"LINDSHIM_STRUCT_FAULT":         int64(structFault),
 }
 
 // elindesrch is abi.ELindESRCH as a guest sees it, which has it as an i32.

@@ -10,25 +10,26 @@ import "unsafe"
 var _ = [1]struct{}{}[8-unsafe.Sizeof(uintptr(0))]
 
 // abiVersion is the version of the C ABI that this package was written for.
-const abiVersion = 2
+const abiVersion = 3
 
 // What a function of the shim answers.
 const (
-	statusOK      int32 = 0
-	statusInvalid int32 = 1
-	statusHandle  int32 = 2
-	statusModule  int32 = 3
-	statusImport  int32 = 4
-	statusExport  int32 = 5
-	statusMemory  int32 = 6
-	statusLimit   int32 = 7
-	statusClosed  int32 = 8
-	statusBusy    int32 = 9
-	statusIO      int32 = 10
-	statusRuntime int32 = 11
-	statusPanic   int32 = 12
-	statusABI     int32 = 13
-	statusDepth   int32 = 14
+	statusOK          int32 = 0
+	statusInvalid     int32 = 1
+	statusHandle      int32 = 2
+	statusModule      int32 = 3
+	statusImport      int32 = 4
+	statusExport      int32 = 5
+	statusMemory      int32 = 6
+	statusLimit       int32 = 7
+	statusClosed      int32 = 8
+	statusBusy        int32 = 9
+	statusIO          int32 = 10
+	statusRuntime     int32 = 11
+	statusPanic       int32 = 12
+	statusABI         int32 = 13
+	statusDepth       int32 = 14
+	statusUnsupported int32 = 15
 )
 
 // How a host call is made: for the first time, or again after a wait.
@@ -59,6 +60,7 @@ const (
 	structGrateConfig  uint32 = 11
 	structTrace        uint32 = 12
 	structCaller       uint32 = 13
+	structFault        uint32 = 14
 )
 
 // Lengths of the texts that lie within structures.
@@ -222,6 +224,15 @@ type callerABI struct {
 	worker     uint32
 }
 
+// faultABI is lindshim_fault_t.
+type faultABI struct {
+	name      unsafe.Pointer // const char *, static
+	nameBytes uint64
+	fails     uint32
+	built     uint32
+	fired     uint64
+}
+
 // moduleInfoABI is lindshim_module_info_t.
 type moduleInfoABI struct {
 	imports         uint64
@@ -284,5 +295,6 @@ func mirrors() []mirror {
 		{"lindshim_grate_config_t", structGrateConfig, uint64(unsafe.Sizeof(grateConfigABI{}))},
 		{"lindshim_caller_t", structCaller, uint64(unsafe.Sizeof(callerABI{}))},
 		{"lindshim_trace_t", structTrace, uint64(unsafe.Sizeof(traceABI{}))},
+		{"lindshim_fault_t", structFault, uint64(unsafe.Sizeof(faultABI{}))},
 	}
 }

@@ -15,13 +15,13 @@ func TestErrors_EachStatusHasItsSentinel(t *testing.T) {
 	for status, want := range map[int]error{
 		1: bridge.ErrInvalid, 2: bridge.ErrHandle, 3: bridge.ErrModule, 4: bridge.ErrImport, 5: bridge.ErrExport,
 		6: bridge.ErrMemory, 7: bridge.ErrLimit, 8: bridge.ErrClosed, 9: bridge.ErrBusy, 10: bridge.ErrIO,
-		11: bridge.ErrRuntime, 12: bridge.ErrPanic, 13: bridge.ErrABI, 14: bridge.ErrDepth,
+		11: bridge.ErrRuntime, 12: bridge.ErrPanic, 13: bridge.ErrABI, 14: bridge.ErrDepth, 15: bridge.ErrUnsupported,
 	} {
 		_, err := e.Load([]byte(fmt.Sprintf("status %d text of %d", status, status)))
 		mustBe(t, err, want)
 		equal(t, "message", err.Error(), fmt.Sprintf("load module: %v: text of %d", want, status))
 	}
-	for _, status := range []int{15, 99, -1} {
+	for _, status := range []int{16, 99, -1} {
 		_, err := e.Load([]byte(fmt.Sprintf("status %d strange", status)))
 		mustBe(t, err, bridge.ErrRuntime)
 		contains(t, err.Error(), fmt.Sprintf("unknown status %d", status), "strange")

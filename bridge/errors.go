@@ -22,6 +22,8 @@ var (
 	ErrRuntime = errors.New("WebAssembly runtime error")
 	// ErrPanic is returned when the shim panicked: a bug in it. What the call worked on may be half done.
 	ErrPanic = errors.New("shim panicked")
+	// ErrUnsupported is returned when this build of the shim lacks what was asked for.
+	ErrUnsupported = errors.New("not in this build of the shim")
 )
 
 // Errors about a module or about what it asks for: from Engine.Load, Module.NewDomain, Domain.Start,
@@ -81,6 +83,8 @@ func sentinel(status int32) (error, bool) {
 		return ErrABI, true
 	case statusDepth:
 		return ErrDepth, true
+	case statusUnsupported:
+		return ErrUnsupported, true
 	}
 	return ErrRuntime, false
 }

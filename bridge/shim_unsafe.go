@@ -226,3 +226,17 @@ func (l *library) callQuitCaller(i uint64) error {
 	r1, _, _ := purego.SyscallN(l.sym.quitCaller, uintptr(i), uintptr(errPtr(f)))
 	return l.done(f, r1)
 }
+
+func (l *library) callFaultSet(name, actions string) error {
+	f := l.frame()
+	r1, _, _ := purego.SyscallN(l.sym.faultSet,
+		uintptr(unsafe.Pointer(unsafe.StringData(name))), uintptr(len(name)),
+		uintptr(unsafe.Pointer(unsafe.StringData(actions))), uintptr(len(actions)), uintptr(errPtr(f)))
+	return l.done(f, r1)
+}
+
+func (l *library) callFaultInfo(i uint64, out *faultABI) error {
+	f := l.frame()
+	r1, _, _ := purego.SyscallN(l.sym.faultInfo, uintptr(i), uintptr(unsafe.Pointer(out)), uintptr(errPtr(f)))
+	return l.done(f, r1)
+}

@@ -28,6 +28,8 @@ type symbols struct {
 	interruptFD     uintptr
 	callers         uintptr
 	quitCaller      uintptr
+	faultSet        uintptr
+	faultInfo       uintptr
 }
 
 // symbol ties a name of the C ABI to the place for its address.
@@ -65,5 +67,7 @@ func (s *symbols) table() []symbol {
 		{"lindshim_interrupt_fd", &s.interruptFD},
 		{"lindshim_callers", &s.callers},
 		{"lindshim_quit_caller", &s.quitCaller},
+		{"lindshim_fault_set", &s.faultSet},
+		{"lindshim_fault_info", &s.faultInfo},
 	}
 }

@@ -467,6 +467,7 @@ uint64_t lindshim_struct_size(uint32_t which) {
   case LINDSHIM_STRUCT_GRATE_CONFIG: return sizeof(lindshim_grate_config_t);
   case LINDSHIM_STRUCT_TRACE: return sizeof(lindshim_trace_t);
   case LINDSHIM_STRUCT_CALLER: return sizeof(lindshim_caller_t);
+  case LINDSHIM_STRUCT_FAULT: return sizeof(lindshim_fault_t);
   }
   return 0;
 }
@@ -965,6 +966,19 @@ int32_t lindshim_quit_caller(uint64_t i, lindshim_error_t *err) {
   while (f && i--) f = f->outer;
   if (!f) return fail(err, LINDSHIM_ERR_INVALID, "there is no such caller");
   return LINDSHIM_OK; // all that call grates here are in a host call, whose verdict counts
+}
+
+int32_t lindshim_fault_set(const char *name, uint64_t name_bytes, const char *actions, uint64_t actions_bytes,
+                           lindshim_error_t *err) {
+  ENTER();
+  (void)name, (void)name_bytes, (void)actions, (void)actions_bytes;
+  return fail(err, LINDSHIM_ERR_UNSUPPORTED, "built without faults");
+}
+
+int32_t lindshim_fault_info(uint64_t i, lindshim_fault_t *out, lindshim_error_t *err) {
+  ENTER();
+  (void)i, (void)out;
+  return fail(err, LINDSHIM_ERR_INVALID, "there is no failure point");
 }
 
 int32_t lindshim_interrupt_fd(int32_t *fd, lindshim_error_t *err) {

@@ -23,7 +23,7 @@
 
 
 // The version of the C ABI. It changes when a type or the meaning of a function does.
-#define LINDSHIM_ABI_VERSION 2
+#define LINDSHIM_ABI_VERSION 3
 
 // It worked.
 #define LINDSHIM_OK 0
@@ -69,6 +69,9 @@
 
 // Calls into grates are nested too deep, or too little of the native stack is left: ELOOP.
 #define LINDSHIM_ERR_DEPTH 14
+
+// This build of the shim lacks what was asked for.
+#define LINDSHIM_ERR_UNSUPPORTED 15
 
 // A host call's verdict: the thread goes on in the guest, unless its domain is stopping.
 #define LINDSHIM_CONTINUE 0
@@ -206,6 +209,9 @@
 
 // Selects `lindshim_caller_t` in `lindshim_struct_size`.
 #define LINDSHIM_STRUCT_CALLER 13
+
+// Selects `lindshim_fault_t` in `lindshim_struct_size`.
+#define LINDSHIM_STRUCT_FAULT 14
 
 // How many bytes of text an error holds.
 #define LINDSHIM_ERROR_TEXT 4092
@@ -542,6 +548,20 @@ typedef struct lindshim_caller_t {
   uint32_t worker;
 } lindshim_caller_t;
 
+// A failure point of the shim.
+typedef struct lindshim_fault_t {
+  // Its name. Not NUL-terminated; static.
+  const char *name;
+  // The length of `name`.
+  uint64_t name_bytes;
+  // 1 if it can fail, 0 if it can be late only.
+  uint32_t fails;
+  // 1 if this build has failure points, 0 if it only knows their names.
+  uint32_t built;
+  // How often it has failed or been late since the process began.
+  uint64_t fired;
+} lindshim_fault_t;
+
 
 
 #ifdef __cplusplus
@@ -810,6 +830,32 @@ int32_t lindshim_quit_caller(uint64_t i,
 // `fd` is writable; `err` is NULL or writable.
 int32_t lindshim_interrupt_fd(int32_t *fd,
                               struct lindshim_error_t *err);
+
+// Tells a failure point of the shim what to do each time that it is passed, from here on and in all engines of the
+// process. It is for tests of the host: LINDSHIM_ERR_UNSUPPORTED in a build without failure points, which is any but that
+// of `make shim-faults`.
+//
+// `actions` are `[seed=N;]` and then terms joined by `->`, of which the first that applies is what happens; none, if none
+// does. A term is `[P%][N*]action`: it applies with the probability P, 100 if it is not said, at most N times, and the
+// seed fixes the probabilities' dice. An action is `off`, `fail`, `yield`, `sleep(Nus)` or `sleep(Nms)`, of at most a
+// second. Empty text is `off`. The name `*` stands for all points, and can be told `off` alone.
+// LINDSHIM_ERR_INVALID: there is no such point, and the text names all; or it cannot do that, and the text says why.
+//
+// # Safety
+//
+// `name` and `actions` point to as many readable bytes as is said; `err` is NULL or writable.
+int32_t lindshim_fault_set(const char *name,
+                           uint64_t name_bytes,
+                           const char *actions,
+                           uint64_t actions_bytes,
+                           struct lindshim_error_t *err);
+
+// Describes the i-th failure point of the shim, in any build. LINDSHIM_ERR_INVALID past the last.
+//
+// # Safety
+//
+// `out` is writable; `err` is NULL or writable.
+int32_t lindshim_fault_info(uint64_t i, struct lindshim_fault_t *out, struct lindshim_error_t *err);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -3,6 +3,7 @@
 use crate::clock;
 use crate::engine::Engine;
 use crate::error::{Error, Result, Status};
+use crate::faults::{self, Point};
 use crate::ffi::types::*;
 use crate::gate::Gate;
 use crate::grate::Grate;
@@ -133,9 +134,12 @@ impl Domain {
             None => None,
             Some(import) => {
                 let ty = import.within(max_memory_bytes)?;
-                let memory = SharedMemory::new(&engine.wasmtime, ty).map_err(|err| {
-                    Error::wasmtime(Status::Memory, "the shared memory cannot be reserved", &err)
-                })?;
+                let memory = faults::check(Point::MemoryNew)
+                    .and_then(|()| SharedMemory::new(&engine.wasmtime, ty))
+                    .map_err(|err| {
+                        let what = "the shared memory cannot be reserved";
+                        Error::wasmtime(Status::Memory, what, &err)
+                    })?;
                 Some(memory)
             }
         };
@@ -302,6 +306,7 @@ impl Domain {
         };
         // Must precede the thread, which may have ended, and its domain reported, before `run` returns.
         self.threads_total.fetch_add(1, Ordering::Relaxed);
+        faults::late(Point::ThreadSpawn);
         match self.engine.pool.run(job) {
             Ok(()) => Ok(tid),
             Err((job, err)) => {
@@ -328,6 +333,9 @@ impl Domain {
             return Err(Error::new(Status::Busy, "the domain is a grate already"));
         }
         let grate = self.grate.get_or_init(|| grate);
+        if faults::hit(Point::PortNew) {
+            return Err(Error::new(Status::Limit, "injected fault port-new"));
+        }
         // SAFETY: the grate lives as long as the domain, which nobody deletes before the gate is drained.
         let opened = unsafe { port::open(&self.gate, &raw const **grate) }?;
         Ok(*port.insert(opened))
@@ -448,6 +456,7 @@ impl Domain {
     /// becomes of its store is as for a thread that was claimed in its sleep.
     pub fn depart(self: &Arc<Self>, slot: &Arc<Slot>, function: Option<String>) {
         slot.leaving(function);
+        faults::late(Point::Depart);
         if !slot.depart() {
             return;
         }
@@ -488,6 +497,7 @@ impl Domain {
             .map(|slot| (slot.clone(), slot.snapshot()))
             .collect();
 
+        faults::late(Point::StopEpoch);
         // Guest code: it finds its deadline passed.
         self.engine.wasmtime.increment_epoch();
         // Blocked host calls: the token is readable from here on, for good.
@@ -496,6 +506,7 @@ impl Domain {
         }
         // Atomic waits and pollers: see `waits` and `poller`. Those that are asleep are counted out here and now, and woken
         // in the end: waking takes longer than all the rest, and nobody waits for them.
+        faults::late(Point::StopClaim);
         let mut asleep = Vec::new();
         lock(&self.threads).live.retain(|_, slot| {
             let claimed = slot.claim();
@@ -520,6 +531,7 @@ impl Domain {
             .filter(|slot| !slot.is_claimed())
             .cloned()
             .collect();
+        faults::late(Point::StopUnpark);
         waits::unpark(&awake);
 
         self.close_grate();
@@ -540,6 +552,7 @@ impl Domain {
         if self.may_have_missed() {
             self.engine.sweeper.watch(&self.engine.wasmtime, self);
         }
+        faults::late(Point::StopLeave);
         if self.gate.leave() {
             self.finish();
         }
@@ -597,6 +610,7 @@ impl Domain {
 
     /// Tells the host that nothing is inside, and nothing will be.
     fn complete(&self) {
+        faults::late(Point::Quiescent);
         let quiescent_ns = clock::now_ns();
         let threads: Vec<Thread> = std::mem::take(&mut *lock(&self.stopped))
             .into_iter()
@@ -625,18 +639,21 @@ impl Domain {
 
     /// A descriptor that becomes readable when the domain begins to stop. It belongs to the domain.
     pub fn cancel_fd(&self) -> Result<RawFd> {
-        self.token(&self.cancel)
+        self.token(&self.cancel, Point::CancelToken)
     }
 
     /// A descriptor that becomes readable when threads that a stop has claimed are to wake. It belongs to the domain.
     pub fn wake_fd(&self) -> Result<RawFd> {
-        self.token(&self.wake)
+        self.token(&self.wake, Point::WakeToken)
     }
 
-    fn token(&self, token: &Mutex<Option<OwnedFd>>) -> Result<RawFd> {
+    fn token(&self, token: &Mutex<Option<OwnedFd>>, point: Point) -> Result<RawFd> {
         let mut token = lock(token);
         if let Some(token) = &*token {
             return Ok(token.as_raw_fd());
+        }
+        if faults::check_os(point, libc::EMFILE) {
+            return Err(Error::os("no eventfd to be had"));
         }
         // SAFETY: a plain system call; the descriptor that it answers is owned by nobody else.
         let made = unsafe {
@@ -707,6 +724,7 @@ impl Domain {
                 "the domain's report is about to come: delete it then",
             ));
         }
+        faults::late(Point::Delete);
         let remains = lock(&self.remains).take();
         drop(remains);
         if let Some(grate) = self.grate.get() {

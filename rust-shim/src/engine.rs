@@ -1,6 +1,7 @@
 //! An engine: the compiler's settings, the functions that guests may import, and the OS threads that guests run on.
 
 use crate::error::{Error, Result, Status};
+use crate::faults::{self, Point};
 use crate::ffi::types::{HostCallFn, QuiescentFn, ThreadEndFn, TraceFn};
 use crate::grate::HOST_STACK_BYTES;
 use crate::hostcall;
@@ -146,9 +147,12 @@ impl Engine {
                 ),
             ));
         }
-        let wasmtime = wasmtime::Engine::new(&config(&settings)?).map_err(|err| {
-            Error::wasmtime(Status::Runtime, "Wasmtime refuses the configuration", &err)
-        })?;
+        let config = config(&settings)?;
+        let wasmtime = faults::check(Point::EngineNew)
+            .and_then(|()| wasmtime::Engine::new(&config))
+            .map_err(|err| {
+                Error::wasmtime(Status::Runtime, "Wasmtime refuses the configuration", &err)
+            })?;
         Ok(Arc::new(Engine {
             wasmtime,
             callbacks: settings.callbacks,

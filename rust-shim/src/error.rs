@@ -34,6 +34,8 @@ pub enum Status {
     Abi = 13,
     /// Calls into grates are nested too deep: `ELOOP`.
     Depth = 14,
+    /// This build of the shim lacks what was asked for.
+    Unsupported = 15,
 }
 
 /// A failure: its kind, and text for people.

@@ -8,6 +8,7 @@
 //! itself to find out: whoever stops a domain only wakes it, and a thread that was woken for nothing sleeps on.
 
 use crate::domain::Domain;
+use crate::faults::{self, Point};
 use crate::slot::Slot;
 use std::cell::Cell;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -121,6 +122,9 @@ impl OsThread {
     pub fn interrupt_fd(&self) -> RawFd {
         let mut interrupt = self.interrupt();
         if interrupt.is_none() {
+            if faults::check_os(Point::InterruptToken, libc::EMFILE) {
+                return -1;
+            }
             // SAFETY: a plain system call; the descriptor that it answers is owned by nobody else.
             *interrupt = unsafe {
                 match libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) {

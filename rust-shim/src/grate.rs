@@ -17,6 +17,7 @@
 use crate::clock;
 use crate::domain::Domain;
 use crate::error::{Error, Result, Status};
+use crate::faults::{self, Point};
 use crate::ffi::types::*;
 use crate::frame::{Frame, OsThread};
 use crate::gate::Hinge;
@@ -315,6 +316,7 @@ impl Grate {
     #[inline]
     fn put_back(&self, place: u32) {
         self.idle[place as usize / 64].fetch_or(1 << (place % 64), Ordering::SeqCst);
+        faults::late(Point::WorkerHandOver);
         if self.waiting.load(Ordering::SeqCst) != 0 {
             self.hand_over();
         }
@@ -454,6 +456,7 @@ impl Grate {
         if let Some(caller) = caller {
             caller.publish_wait(self.key());
         }
+        faults::late(Point::WorkerWait);
         let validate = || {
             if self.has_idle() || self.unmade_count.load(Ordering::SeqCst) != 0 {
                 return false;
@@ -603,6 +606,7 @@ fn enter(
     // the step that counted it in at the grate's gate orders the two.
     #[cfg(not(target_arch = "x86_64"))]
     std::sync::atomic::fence(Ordering::SeqCst);
+    faults::late(Point::GrateEnter);
     if caller.is_some_and(|caller| caller.domain().gate.is_closed()) {
         return Some(Served::Leave(Leave::Stopped));
     }
@@ -647,6 +651,7 @@ fn enter(
     // SAFETY: the function has `PARAMS` i64 parameters and one result, which `Shape` has checked.
     let outcome = unsafe { entry.call_unchecked(&mut serving.worker.store, values) };
     let mut worker = serving.over();
+    faults::late(Point::GrateReturn);
     let Err(err) = outcome else {
         worker.end(caller);
         grate.give_back(place, worker);

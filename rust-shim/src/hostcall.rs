@@ -3,6 +3,7 @@
 
 use crate::engine::{Callbacks, HostImport};
 use crate::error::{Error, Result, Status};
+use crate::faults::{self, Point};
 use crate::ffi::types::*;
 use crate::frame::Frame;
 use crate::grate::{self, PARAMS};
@@ -211,6 +212,7 @@ fn call_host(
         Err(leave) => return Err(leaving(context, leave)),
     };
     context.slot.at_guest();
+    faults::late(Point::HostReturn);
     if context.domain.gate.is_closed() {
         return Err(stopped(context));
     }

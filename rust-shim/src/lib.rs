@@ -21,6 +21,7 @@ pub mod clock;
 pub mod domain;
 pub mod engine;
 pub mod error;
+pub mod faults;
 pub mod ffi;
 pub mod frame;
 pub mod gate;

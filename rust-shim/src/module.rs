@@ -2,6 +2,7 @@
 
 use crate::engine::Engine;
 use crate::error::{Error, Result, Status};
+use crate::faults::{self, Point};
 use crate::ffi::types::*;
 use crate::hostcall::{self, OWN_MODULE};
 use crate::rewrite::{self, GUEST_FEATURES, GratePlan, Plan};
@@ -97,7 +98,8 @@ impl Module {
             let it = rewrite::rewrite(&binary, GUEST_FEATURES).map_err(invalid)?;
             (it.bytes, it.plan, None)
         };
-        let compiled = wasmtime::Module::new(&engine.wasmtime, &bytes)
+        let compiled = faults::check(Point::Compile)
+            .and_then(|()| wasmtime::Module::new(&engine.wasmtime, &bytes))
             .map_err(|err| Error::wasmtime(Status::Module, "the module does not compile", &err))?;
 
         let mut linker = Linker::new(&engine.wasmtime);

@@ -12,6 +12,7 @@
 
 use crate::clock;
 use crate::error::{Error, Result};
+use crate::faults::{self, Point};
 use crate::ffi::types::WaitFd;
 use crate::gate::Gate;
 use crate::slot::Slot;
@@ -43,6 +44,9 @@ pub struct Poller(OwnedFd);
 impl Poller {
     /// A set with the wake token in it.
     pub fn new(wake: RawFd) -> Result<Self> {
+        if faults::check_os(Point::PollerNew, libc::EMFILE) {
+            return Err(Error::os("no epoll set to be had"));
+        }
         // SAFETY: a plain system call; the descriptor that it answers is owned by nobody else.
         let set = unsafe {
             match libc::epoll_create1(libc::EPOLL_CLOEXEC) {
@@ -58,6 +62,9 @@ impl Poller {
 
     /// Adds a descriptor; answers 0 or errno.
     fn add(&self, fd: RawFd, events: u32) -> i32 {
+        if faults::hit(Point::PollerAdd) {
+            return libc::ENOSPC;
+        }
         self.control(libc::EPOLL_CTL_ADD, fd, events)
     }
 
@@ -108,10 +115,12 @@ impl Poller {
             }
         }
         slot.park();
+        faults::late(Point::PollerPark);
         let mut woken = Polled::Stopped;
         if !gate.is_closed() {
             woken = self.sleep(deadline);
         }
+        faults::late(Point::PollerWake);
         if !slot.unpark() {
             return Polled::Claimed;
         }

@@ -4,6 +4,7 @@
 //! parked one a few.
 
 use crate::error::{Error, Status};
+use crate::faults::{self, Point};
 use crate::thread::Job;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -126,10 +127,13 @@ impl Pool {
             arrived: Condvar::new(),
         });
         let (pool, its_worker) = (self.clone(), worker.clone());
-        let spawned = std::thread::Builder::new()
+        let builder = std::thread::Builder::new()
             .name("lindshim".into())
-            .stack_size(self.stack_bytes)
-            .spawn(move || pool.work(&its_worker));
+            .stack_size(self.stack_bytes);
+        let spawned = match faults::check_os(Point::ThreadNew, libc::EAGAIN) {
+            false => builder.spawn(move || pool.work(&its_worker)),
+            true => Err(std::io::Error::last_os_error()),
+        };
         let mut state = self.state();
         match spawned {
             Ok(handle) => {
@@ -161,6 +165,7 @@ impl Pool {
             // A panic in here is a bug of the shim; the job's own guards have let the domain go, so the thread is fit
             // for the next job.
             let _ = catch_unwind(AssertUnwindSafe(|| job.run()));
+            faults::late(Point::ThreadIdle);
             let mut state = self.state();
             if state.closing || state.idle.len() >= self.max_idle {
                 break;

@@ -16,6 +16,7 @@
 
 use crate::clock;
 use crate::domain::Domain;
+use crate::faults::{self, Point};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -65,7 +66,7 @@ impl Sweeper {
     /// Makes the thread, if it is not there; answers whether it is.
     fn start(&self, engine: &wasmtime::Engine) -> bool {
         let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
-        if thread.is_none() {
+        if thread.is_none() && !faults::hit(Point::SweeperNew) {
             let (shared, engine) = (self.shared.clone(), engine.clone());
             *thread = std::thread::Builder::new()
                 .name("lindshim-sweep".into())
@@ -128,6 +129,7 @@ impl Shared {
             let over = take_over(&mut state.graces, now);
             if !over.is_empty() {
                 drop(state);
+                faults::late(Point::Expire);
                 let over: Vec<_> = over.iter().filter_map(Weak::upgrade).collect();
                 for domain in &over {
                     domain.expire();

@@ -6,6 +6,7 @@
 //! round a stop could fall between them and be missed.
 
 use crate::domain::Domain;
+use crate::faults::{self, Point};
 use crate::ffi::types::*;
 use crate::frame::{Frame, OsThread, Outer};
 use crate::poller::Poller;
@@ -66,6 +67,9 @@ impl ResourceLimiter for Limiter {
     ) -> wasmtime::Result<bool> {
         let used = self.used_bytes + (desired as u64).saturating_sub(current as u64);
         if used > self.max_bytes || maximum.is_some_and(|maximum| desired > maximum) {
+            return Ok(false);
+        }
+        if faults::hit(Point::MemoryGrow) {
             return Ok(false);
         }
         self.used_bytes = used;
@@ -331,6 +335,7 @@ impl Job {
         let os = OsThread::current();
         os.take_notice(); // of what happened to those that it ran before
         slot.set_os(os);
+        faults::late(Point::ThreadBegin);
         let end = catch_unwind(AssertUnwindSafe(|| {
             enter(&domain, &slot, &entry, &mut store)
         }))
@@ -349,6 +354,7 @@ impl Job {
             tell(&domain, &slot, thread_user, &end);
         }
         slot.at_end(end.outcome);
+        faults::late(Point::ThreadLeave);
         domain.left(&slot, store);
     }
 }
@@ -408,12 +414,14 @@ fn enter(
         .begin(OsThread::current(), std::ptr::null(), 0);
     // The order of these three is the module's subject.
     store.set_epoch_deadline(1);
+    faults::late(Point::EpochDeadline);
     fence(Ordering::SeqCst);
     if domain.gate.is_closed() {
         return End::plain(LINDSHIM_END_STOPPED);
     }
     slot.at_guest();
-    let instance = match pre.instantiate(&mut *store) {
+    let made = faults::check(Point::Instantiate).and_then(|()| pre.instantiate(&mut *store));
+    let instance = match made {
         Ok(instance) => instance,
         Err(err) => return End::from_error(&err, true),
     };

@@ -15,6 +15,7 @@
 //! domain. Its store, and with that the memory, lives until it has: so the address, which is the queue's key, is nobody
 //! else's before.
 
+use crate::faults::{self, Point};
 use crate::frame::Frame;
 use crate::gate::Gate;
 use crate::slot::Slot;
@@ -80,6 +81,7 @@ pub unsafe fn wait(
         outer.publish_wait(key);
     }
     slot.at_wait(key, offset);
+    faults::late(Point::Park);
     let validate = || {
         if gate.is_closed() {
             refused.set(Waited::Stopped);
@@ -112,6 +114,7 @@ pub unsafe fn wait(
         let result = unsafe {
             parking_lot_core::park(key, validate, || {}, |_, _| {}, token(slot), deadline)
         };
+        faults::late(Point::Unpark);
         if !slot.unpark() {
             break None;
         }
@@ -141,6 +144,7 @@ pub fn notify(key: usize, count: u32) -> u32 {
     if count == 0 {
         return 0;
     }
+    faults::late(Point::Notify);
     let mut left = count;
     // SAFETY: the closures neither panic nor call into parking_lot.
     let result = unsafe {

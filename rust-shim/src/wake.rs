@@ -7,6 +7,7 @@
 
 use crate::domain::Domain;
 use crate::error::{Error, Result};
+use crate::faults::{self, Point};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -78,6 +79,9 @@ impl Waker {
 
 impl Shared {
     fn start(self: &Arc<Self>) -> Result<Running> {
+        if faults::check_os(Point::WakerTimer, libc::EMFILE) {
+            return Err(Error::os("no timer to be had"));
+        }
         // SAFETY: a plain system call; the descriptor that it answers is owned by nobody else.
         let timer = unsafe {
             match libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_CLOEXEC) {
@@ -85,6 +89,9 @@ impl Shared {
                 fd => Arc::new(OwnedFd::from_raw_fd(fd)),
             }
         };
+        if faults::check_os(Point::WakerNew, libc::EAGAIN) {
+            return Err(Error::os("no thread to be had"));
+        }
         let (shared, its_timer) = (self.clone(), timer.clone());
         let thread = std::thread::Builder::new()
             .name("lindshim-wake".into())
@@ -101,6 +108,7 @@ impl Shared {
                 let mut state = lock(&self.state);
                 (std::mem::take(&mut state.domains), state.closing)
             };
+            faults::late(Point::Wake);
             for domain in &domains {
                 domain.wake_claimed();
             }

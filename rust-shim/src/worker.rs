@@ -6,6 +6,7 @@
 
 use crate::domain::Domain;
 use crate::error::{Error, Result, Status};
+use crate::faults::{self, Point};
 use crate::ffi::types::*;
 use crate::frame::{Frame, OsThread};
 use crate::grate::{Grate, PARAMS, Served};
@@ -199,7 +200,7 @@ impl Worker {
         let made = if domain.gate.is_closed() {
             Err(Leave::Stopped.into())
         } else {
-            pre.instantiate(&mut store)
+            faults::check(Point::WorkerNew).and_then(|()| pre.instantiate(&mut store))
         };
         let made = made.and_then(|instance| {
             if !domain.initialize(&mut store, &instance, None)? {
@@ -331,6 +332,7 @@ fn prepare(
     let pages = bytes.div_ceil(page);
     let low = match *stack {
         Some(low) => low,
+        None if faults::hit(Point::WorkerStack) => return Ok(None),
         None => {
             let Ok(before) = memory.grow(pages) else {
                 return Ok(None);

@@ -7,6 +7,7 @@ pub mod types;
 use crate::domain::Domain;
 use crate::engine::{Callbacks, Engine, HostImport, Settings};
 use crate::error::{Error, Result, Status};
+use crate::faults;
 use crate::frame::OsThread;
 use crate::grate::{self, PARAMS, Served};
 use crate::handlers::Handler;
@@ -103,6 +104,7 @@ pub extern "C" fn lindshim_struct_size(which: u32) -> u64 {
         LINDSHIM_STRUCT_GRATE_CONFIG => size_of::<GrateConfig>(),
         LINDSHIM_STRUCT_TRACE => size_of::<Trace>(),
         LINDSHIM_STRUCT_CALLER => size_of::<Caller>(),
+        LINDSHIM_STRUCT_FAULT => size_of::<Fault>(),
         _ => 0,
     };
     size as u64
@@ -856,6 +858,66 @@ pub unsafe extern "C" fn lindshim_interrupt_fd(fd: *mut i32, err: *mut ErrorText
                 os.wake();
             }
             put(fd, token, "fd")
+        })
+    }
+}
+
+/// Tells a failure point of the shim what to do each time that it is passed, from here on and in all engines of the
+/// process. It is for tests of the host: LINDSHIM_ERR_UNSUPPORTED in a build without failure points, which is any but that
+/// of `make shim-faults`.
+///
+/// `actions` are `[seed=N;]` and then terms joined by `->`, of which the first that applies is what happens; none, if none
+/// does. A term is `[P%][N*]action`: it applies with the probability P, 100 if it is not said, at most N times, and the
+/// seed fixes the probabilities' dice. An action is `off`, `fail`, `yield`, `sleep(Nus)` or `sleep(Nms)`, of at most a
+/// second. Empty text is `off`. The name `*` stands for all points, and can be told `off` alone.
+/// LINDSHIM_ERR_INVALID: there is no such point, and the text names all; or it cannot do that, and the text says why.
+///
+/// # Safety
+///
+/// `name` and `actions` point to as many readable bytes as is said; `err` is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn lindshim_fault_set(
+    name: *const c_char,
+    name_bytes: u64,
+    actions: *const c_char,
+    actions_bytes: u64,
+    err: *mut ErrorText,
+) -> i32 {
+    // SAFETY: the caller's contract.
+    unsafe {
+        guard(err, || {
+            let name = copy_str(name, name_bytes, "name")?;
+            faults::set(&name, &copy_str(actions, actions_bytes, "actions")?)
+        })
+    }
+}
+
+/// Describes the i-th failure point of the shim, in any build. LINDSHIM_ERR_INVALID past the last.
+///
+/// # Safety
+///
+/// `out` is writable; `err` is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn lindshim_fault_info(i: u64, out: *mut Fault, err: *mut ErrorText) -> i32 {
+    // SAFETY: the caller's contract.
+    unsafe {
+        guard(err, || {
+            let points = faults::POINTS;
+            let found = usize::try_from(i).ok().and_then(|i| points.get(i));
+            let point = found.ok_or_else(|| {
+                Error::new(
+                    Status::Invalid,
+                    format!("there is no failure point {i}: there are {}", points.len()),
+                )
+            })?;
+            let info = Fault {
+                name: point.name.as_ptr().cast(),
+                name_bytes: point.name.len() as u64,
+                fails: point.fails.into(),
+                built: faults::BUILT.into(),
+                fired: faults::fired(point.point),
+            };
+            put(out, info, "out")
         })
     }
 }

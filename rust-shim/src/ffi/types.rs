@@ -3,7 +3,7 @@
 use std::os::raw::c_char;
 
 /// The version of the C ABI. It changes when a type or the meaning of a function does.
-pub const LINDSHIM_ABI_VERSION: u32 = 2;
+pub const LINDSHIM_ABI_VERSION: u32 = 3;
 
 /// It worked.
 pub const LINDSHIM_OK: i32 = 0;
@@ -35,6 +35,8 @@ pub const LINDSHIM_ERR_PANIC: i32 = 12;
 pub const LINDSHIM_ERR_ABI: i32 = 13;
 /// Calls into grates are nested too deep, or too little of the native stack is left: ELOOP.
 pub const LINDSHIM_ERR_DEPTH: i32 = 14;
+/// This build of the shim lacks what was asked for.
+pub const LINDSHIM_ERR_UNSUPPORTED: i32 = 15;
 
 /// A host call's verdict: the thread goes on in the guest, unless its domain is stopping.
 pub const LINDSHIM_CONTINUE: i32 = 0;
@@ -136,6 +138,8 @@ pub const LINDSHIM_STRUCT_GRATE_CONFIG: u32 = 11;
 pub const LINDSHIM_STRUCT_TRACE: u32 = 12;
 /// Selects `lindshim_caller_t` in `lindshim_struct_size`.
 pub const LINDSHIM_STRUCT_CALLER: u32 = 13;
+/// Selects `lindshim_fault_t` in `lindshim_struct_size`.
+pub const LINDSHIM_STRUCT_FAULT: u32 = 14;
 
 /// How many bytes of text an error holds.
 pub const LINDSHIM_ERROR_TEXT: usize = 4092;
@@ -497,6 +501,22 @@ pub struct EngineStats {
     pub domains: u64,
     /// Modules that were not deleted.
     pub modules: u64,
+}
+
+/// A failure point of the shim.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Fault {
+    /// Its name. Not NUL-terminated; static.
+    pub name: *const c_char,
+    /// The length of `name`.
+    pub name_bytes: u64,
+    /// 1 if it can fail, 0 if it can be late only.
+    pub fails: u32,
+    /// 1 if this build has failure points, 0 if it only knows their names.
+    pub built: u32,
+    /// How often it has failed or been late since the process began.
+    pub fired: u64,
 }
 
 impl Import {
