@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/lindbridge/lindbridge"
+	"github.com/lindbridge/lindbridge/abi"
 	"github.com/lindbridge/lindbridge/exitcoord"
 	"github.com/lindbridge/lindbridge/internal/fault"
 )
@@ -21,6 +22,7 @@ type actor struct {
 	*soak
 	plan  Plan
 	armed armed         // the plan's fault, or nil
+	slow  bool          // exits of it take their time, and may be stuck for a while
 	over  chan struct{} // closed when the plan is
 	held  sync.WaitGroup
 }
@@ -36,6 +38,7 @@ type armed interface {
 const (
 	usualGrace = 20 * time.Second
 	shortGrace = 5 * time.Millisecond
+	spinGrace  = 100 * time.Millisecond
 )
 
 func (a *actor) act() {
@@ -63,7 +66,9 @@ func (a *actor) act() {
 	a.held.Wait()
 }
 
-func (a *actor) note(format string, args ...any) { a.history.note(a.plan.Who, format, args...) }
+func (a *actor) note(cage abi.CageID, format string, args ...any) {
+	a.history.note(a.plan.Who, cage, format, args...)
+}
 
 // wrong tells of a violation in this plan.
 func (a *actor) wrong(invariant string, c *lindbridge.Cage, format string, args ...any) {
@@ -189,14 +194,14 @@ func (a *actor) spawn(p lindbridge.Program) (live, bool) {
 
 func (a *actor) claim(c *lindbridge.Cage) live {
 	a.count.change(func(f *Figures) { f.Cages++; f.Alive++ })
-	a.note("made cage %d", c.ID())
+	a.note(c.ID(), "made")
 	return live{c, a.check.Claim(c.ID())}
 }
 
 // refused is told why a cage was not made.
 func (a *actor) refused(err error) {
 	a.count.change(func(f *Figures) { f.Refused++ })
-	a.note("refused: %v", err)
+	a.note(0, "refused: %v", err)
 	if injected(err) || a.plan.Hasty && (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)) {
 		return
 	}
@@ -208,7 +213,7 @@ func (a *actor) refused(err error) {
 
 // kill ends a cage as the plan says. With a fault it may be kept, so that it is not waited for.
 func (a *actor) kill(c *lindbridge.Cage) {
-	a.note("kill(%d) cage %d", a.plan.Signal, c.ID())
+	a.note(c.ID(), "kill(%d)", a.plan.Signal)
 	if a.plan.Fault == nil {
 		c.KillSignal(syscall.Signal(a.plan.Signal))
 		return
@@ -237,8 +242,8 @@ func (a *actor) finish(l live, may ...end) {
 		return
 	}
 	r := c.Report()
-	a.note("cage %d ended: %v", id, r.Cause)
-	disturbed := a.plan.Fault != nil
+	a.note(id, "ended: %v", r.Cause)
+	disturbed := a.plan.Fault != nil || a.slow || a.shimFaults()
 	l.track.Ended(r, disturbed)
 	a.count.exit(r, disturbed)
 	if !disturbed && a.cfgScant() != nil {

@@ -60,7 +60,7 @@ func (a *actor) program() {
 	if p.TimeLimit > 0 {
 		may = append(may, timeLimit)
 	}
-	a.note("%s", c.Name)
+	a.note(0, "%s", c.Name)
 	l, made := a.spawn(p)
 	_ = in.Close() // the cage has its own
 	if !made {
@@ -97,7 +97,7 @@ func (a *actor) resident() {
 	if out == nil {
 		return
 	}
-	a.note("ends cage %d of %v", out.cage.ID(), out.plan.Who)
+	a.note(out.cage.ID(), "ends what %v has made", out.plan.Who)
 	a.armBefore()
 	a.armFor(out.cage)
 	a.kill(out.cage)
@@ -120,13 +120,16 @@ func (a *actor) guest() {
 		return
 	}
 	g := a.lib.guests[int(a.plan.Pick)%len(a.lib.guests)]
-	p := lindbridge.Program{Module: g.module, Args: g.args, Stdin: a.silent, StopGrace: a.grace(), TimeLimit: a.plan.Limit}
+	p := lindbridge.Program{Module: g.module, Args: g.args, StopGrace: a.grace(), TimeLimit: a.plan.Limit}
+	if g.reads {
+		p.Stdin = a.silent
+	}
 	status := exitcoord.CodeStatus(g.code)
 	if g.cause == exitcoord.Trap {
 		status = exitcoord.SignalStatus(6)
 	}
 	may := []end{{g.cause, status}}
-	a.note("%v", g.args)
+	a.note(0, "%v", g.args)
 	if a.plan.Limit > 0 {
 		may = append(may, timeLimit)
 	}

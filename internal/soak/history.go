@@ -5,6 +5,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/lindbridge/lindbridge/abi"
 )
 
 // history is what happened lately, bounded. Safe for concurrent use.
@@ -16,10 +18,11 @@ type history struct {
 	next int
 }
 
-// moment is one thing that happened.
+// moment is one thing that happened, to a cage or to none.
 type moment struct {
 	at   time.Duration
 	who  Who
+	cage abi.CageID
 	text string
 }
 
@@ -27,8 +30,8 @@ const historySize = 512
 
 func newHistory() *history { return &history{began: time.Now()} }
 
-func (h *history) note(who Who, format string, args ...any) {
-	m := moment{at: time.Since(h.began), who: who, text: fmt.Sprintf(format, args...)}
+func (h *history) note(who Who, cage abi.CageID, format string, args ...any) {
+	m := moment{at: time.Since(h.began), who: who, cage: cage, text: fmt.Sprintf(format, args...)}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if len(h.ring) < historySize {
@@ -39,19 +42,20 @@ func (h *history) note(who Who, format string, args ...any) {
 	h.next = (h.next + 1) % historySize
 }
 
-// lines are the last n moments, and before them those of the plans that are named.
-func (h *history) lines(n int, of ...Who) []string {
+// lines are the last n moments, and before them those of the cage, if it is one, and of the plans that are named.
+func (h *history) lines(n int, cage abi.CageID, of ...Who) []string {
 	h.mu.Lock()
 	ordered := slices.Concat(h.ring[h.next:], h.ring[:h.next])
 	h.mu.Unlock()
 	var out []string
 	for i, m := range ordered {
-		named := false
-		for _, who := range of {
-			named = named || m.who == who
-		}
-		if named || i >= len(ordered)-n {
-			out = append(out, fmt.Sprintf("%12v  %v  %s", m.at.Round(time.Microsecond), m.who, m.text))
+		named := cage != 0 && m.cage == cage
+		if named || slices.Contains(of, m.who) || i >= len(ordered)-n {
+			line := fmt.Sprintf("%12v  %v  %s", m.at.Round(time.Microsecond), m.who, m.text)
+			if m.cage != 0 {
+				line += fmt.Sprintf(" (cage %d)", m.cage)
+			}
+			out = append(out, line)
 		}
 	}
 	return out

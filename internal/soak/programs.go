@@ -168,22 +168,28 @@ type guest struct {
 	args   []string
 	cause  exitcoord.CauseKind
 	code   int32
+	reads  bool
 }
 
-// guestList are the programs of testdata/guests that plans pick from.
-var guestList = []struct {
+// guestEntry is a program of testdata/guests: its arguments, what it ends with, and whether it wants to read to a pipe's
+// end that never comes.
+type guestEntry struct {
 	name, args string
 	cause      exitcoord.CauseKind
 	code       int32
-}{
-	{"exitcode", "3 exit", exitcoord.ExitGroup, 3},
-	{"exitcode", "0 return", exitcoord.MainReturned, 0},
-	{"trap", "unreachable", exitcoord.Trap, 0},
-	{"hello", "", exitcoord.MainReturned, 0},
-	{"workers", "4 1", exitcoord.MainReturned, 0},
-	{"threads", "busy=1 waiting=2 reading=1 exit=9", exitcoord.ExitGroup, 9},
-	{"threads", "waiting=2 sleeping=2 return", exitcoord.MainReturned, 0},
-	{"threads", "busy=1 reading=2 trap", exitcoord.Trap, 0},
+	reads      bool
+}
+
+// guestList are the programs of testdata/guests that plans pick from.
+var guestList = []guestEntry{
+	{"exitcode", "3 exit", exitcoord.ExitGroup, 3, false},
+	{"exitcode", "0 return", exitcoord.MainReturned, 0, false},
+	{"trap", "unreachable", exitcoord.Trap, 0, false},
+	{"hello", "", exitcoord.MainReturned, 0, false},
+	{"workers", "4 1", exitcoord.MainReturned, 0, false},
+	{"threads", "busy=1 waiting=2 reading=1 exit=9", exitcoord.ExitGroup, 9, true},
+	{"threads", "waiting=2 reading=2 return", exitcoord.MainReturned, 0, true},
+	{"threads", "busy=1 reading=2 trap", exitcoord.Trap, 0, true},
 }
 
 // newLibrary loads all modules.
@@ -231,19 +237,14 @@ func (l *library) loadGuests(ctx context.Context, rt *lindbridge.Runtime, dir st
 			loaded[g.name] = m
 		}
 		args := append([]string{g.name}, strings.Fields(g.args)...)
-		l.guests = append(l.guests, guest{module: m, args: args, cause: g.cause, code: g.code})
+		l.guests = append(l.guests, guest{module: m, args: args, cause: g.cause, code: g.code, reads: g.reads})
 	}
 	return nil
 }
 
 // GuestDir is dir if the programs of testdata/guests that a soak runs are there, else empty.
 func GuestDir(dir string) string {
-	missing := slices.ContainsFunc(guestList, func(g struct {
-		name, args string
-		cause      exitcoord.CauseKind
-		code       int32
-	},
-	) bool {
+	missing := slices.ContainsFunc(guestList, func(g guestEntry) bool {
 		_, err := os.Stat(filepath.Join(dir, g.name+".wasm"))
 		return err != nil
 	})

@@ -69,9 +69,9 @@ type soak struct {
 
 	cancel context.CancelFunc // ends the burst that goes on
 	mu     sync.Mutex
-	failed bool    // guarded by mu
-	guilty []Who   // the plans that violations came up in; guarded by mu
-	notes  []error // guarded by mu
+	failed bool     // guarded by mu
+	guilty []Who    // the plans that violations came up in; guarded by mu
+	lately []string // the history when the first one did; guarded by mu
 }
 
 // Run soaks until the time is over, ctx is done, or something is wrong. The figures are good in any case. The error is nil
@@ -95,7 +95,7 @@ func Run(ctx context.Context, cfg Config) (Figures, error) {
 	err = errors.Join(err, s.close())
 	f := s.figures(began)
 	if len(f.Violations) > 0 {
-		return f, &Failure{Figures: f, Recent: s.recent(), Replay: s.replay(), err: err}
+		return f, &Failure{Figures: f, Recent: s.lately, Replay: s.replay(), err: err}
 	}
 	return f, err
 }
@@ -210,7 +210,7 @@ func (s *soak) turn(worker int) {
 	who := Who{worker, s.next[worker]}
 	s.next[worker]++
 	p := PlanOf(s.cfg.Seed, who, s.cfg.Faults)
-	s.history.note(who, "%v", p)
+	s.history.note(who, 0, "%v", p)
 	s.count.change(func(f *Figures) { f.Plans[string(p.Kind)]++ })
 	a := &actor{soak: s, plan: p}
 	a.act()
@@ -234,6 +234,9 @@ func (s *soak) object(v *Violation, who ...Who) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.guilty = append(s.guilty, who...)
+	if s.lately == nil {
+		s.lately = s.history.lines(recentMoments, v.Cage, who...)
+	}
 }
 
 // over reports whether enough is wrong.
@@ -297,13 +300,6 @@ func (s *soak) close() error {
 
 // recentMoments is how much of the history a failure shows beside what its own plans did.
 const recentMoments = 40
-
-func (s *soak) recent() []string {
-	s.mu.Lock()
-	guilty := s.guilty
-	s.mu.Unlock()
-	return s.history.lines(recentMoments, guilty...)
-}
 
 // replay is what to add to the command line to see it again.
 func (s *soak) replay() string {

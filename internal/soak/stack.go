@@ -11,19 +11,24 @@ import (
 // program whose grate is gone gets an error and quits, and a grate whose program is gone stops serving.
 func (a *actor) stack() {
 	m := modes[a.plan.Mode]
-	app := lindbridge.Program{Module: a.lib.apps[a.plan.Mode], Stdin: a.silent, StopGrace: a.grace()}
+	grace := a.grace()
+	if m.name == "spin" {
+		// Who is in a grate that does not come back waits for half of it, by design.
+		a.slow, grace = true, min(grace, spinGrace)
+	}
+	app := lindbridge.Program{Module: a.lib.apps[a.plan.Mode], Stdin: a.silent, StopGrace: grace}
 	answers, passes := a.lib.answers, a.lib.passes
 	if m.name == "churn" {
 		answers, passes = a.lib.churnAnswers, a.lib.churnPasses
 	}
 	grates := make([]lindbridge.Grate, a.plan.Grates)
 	for i := range grates {
-		grates[i].Program = lindbridge.Program{Module: passes, Stdin: a.silent, StopGrace: a.grace()}
+		grates[i].Program = lindbridge.Program{Module: passes, Stdin: a.silent, StopGrace: grace}
 		if i == 0 {
 			grates[i].Module = answers
 		}
 	}
-	a.note("%s", m.name)
+	a.note(0, "%s", m.name)
 	ctx, cancel := context.WithTimeout(context.Background(), a.cfg.Patience)
 	defer cancel()
 	if a.plan.Hasty {
