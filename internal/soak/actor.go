@@ -67,7 +67,9 @@ func (a *actor) act() {
 }
 
 func (a *actor) note(cage abi.CageID, format string, args ...any) {
-	a.history.note(a.plan.Who, cage, format, args...)
+	if a.plan.Who.Worker >= 0 {
+		a.history.note(a.plan.Who, cage, format, args...)
+	}
 }
 
 // wrong tells of a violation in this plan.

@@ -253,3 +253,13 @@ func GuestDir(dir string) string {
 	}
 	return dir
 }
+
+// all are all modules.
+func (l *library) all() []*lindbridge.Module {
+	all := slices.Concat(l.programs, l.residents, l.apps)
+	all = append(all, l.answers, l.passes, l.churnAnswers, l.churnPasses)
+	for _, g := range l.guests {
+		all = append(all, g.module)
+	}
+	return all
+}

@@ -134,8 +134,27 @@ func (s *soak) open(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	s.lib, err = newLibrary(ctx, s.rt, s.cfg)
-	return err
+	if s.lib, err = newLibrary(ctx, s.rt, s.cfg); err != nil {
+		return err
+	}
+	return s.startAll(ctx)
+}
+
+// startAll starts a program of each module once: what a module has for its instances is made with the first.
+func (s *soak) startAll(ctx context.Context) error {
+	for _, m := range s.lib.all() {
+		c, err := s.rt.Spawn(ctx, lindbridge.Program{Module: m, Stdin: s.silent})
+		if err != nil {
+			return err
+		}
+		track := s.check.Claim(c.ID())
+		c.Kill()
+		track.Waiting()
+		if _, err := c.Wait(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // run goes from rest to rest.
