@@ -31,9 +31,9 @@ var allowed = map[string][]string{
 		"abi", "bridge", "cage", "exitcoord", "fdtables", "internal/fault", "internal/guestmem", "internal/ids", "lindabi",
 		"rawposix", "threei", "wasip1",
 	},
-	"cmd/lindbridge":      {".", "exitcoord", "internal/soak"},
+	"cmd/lindbridge": {".", "exitcoord", "internal/soak"},
 	"internal/soak": {
-		".", "abi", "exitcoord", "guests/matrix", "internal/fault", "internal/leakcheck",
+		".", "abi", "bridge", "exitcoord", "guests/matrix", "internal/fault", "internal/leakcheck",
 	},
 	"examples/quickstart": {"."},
 

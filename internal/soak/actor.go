@@ -8,6 +8,7 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -21,17 +22,12 @@ import (
 type actor struct {
 	*soak
 	plan  Plan
-	armed armed         // the plan's fault, or nil
-	slow  bool          // exits of it take their time, and may be stuck for a while
-	over  chan struct{} // closed when the plan is
-	held  sync.WaitGroup
-}
-
-// armed is a fault that waits to happen: the host's or the shim's.
-type armed interface {
-	Reached() <-chan struct{}
-	Hits() int
-	Lift()
+	armed *fault.Armed // the plan's fault, or nil
+	// suspect is the cage that the fault is for, as far as it is known.
+	suspect atomic.Pointer[lindbridge.Cage]
+	slow    bool          // exits of it take their time, and may be stuck for a while
+	over    chan struct{} // closed when the plan is
+	held    sync.WaitGroup
 }
 
 // What a cage's StopGrace is: with a fault, it is to be exceeded.
@@ -102,17 +98,14 @@ func (a *actor) armBefore() {
 	if f == nil || a.armed != nil {
 		return
 	}
-	if f.Shim != "" {
-		a.armShim()
-		return
-	}
-	if p := fault.Point(f.Point); p.Spawn() || p == fault.CloseLast {
+	if f.First {
 		a.armAt(nil)
 	}
 }
 
 // armFor arms the plan's fault for a cage.
 func (a *actor) armFor(c *lindbridge.Cage) {
+	a.suspect.CompareAndSwap(nil, c)
 	if f := a.plan.Fault; f != nil && a.armed == nil {
 		a.armAt(c)
 	}
@@ -120,7 +113,7 @@ func (a *actor) armFor(c *lindbridge.Cage) {
 
 func (a *actor) armAt(c *lindbridge.Cage) {
 	f := a.plan.Fault
-	plan := fault.Plan{Point: fault.Point(f.Point), Action: f.Action, For: f.For}
+	plan := fault.Plan{Point: f.Point, Action: f.Action, For: f.For}
 	if c != nil {
 		plan.Cage = uint64(c.ID())
 	}
@@ -136,7 +129,7 @@ func (a *actor) armAt(c *lindbridge.Cage) {
 			return
 		}
 		a.pause(f.For)
-		if c != nil {
+		if c := a.suspect.Load(); c != nil {
 			a.checkHeld(c)
 		}
 		armed.Lift()
@@ -145,7 +138,7 @@ func (a *actor) armAt(c *lindbridge.Cage) {
 
 // checkHeld holds a cage that a thread hangs in against the protocol: if it is stuck, nothing of it is freed.
 func (a *actor) checkHeld(c *lindbridge.Cage) {
-	switch p := fault.Point(a.plan.Fault.Point); p {
+	switch a.plan.Fault.Point {
 	case fault.HostCall, fault.HostCallEnd, fault.ThreadEnd, fault.Quiescent, fault.Stop:
 	default:
 		return // it does not hang in phase 1
@@ -165,10 +158,7 @@ func (a *actor) blamable() bool {
 	if a.armed == nil || a.armed.Hits() == 0 {
 		return false
 	}
-	if a.plan.Fault.Shim != "" {
-		return true
-	}
-	switch fault.Point(a.plan.Fault.Point) {
+	switch a.plan.Fault.Point {
 	case fault.HostCall, fault.HostCallEnd, fault.ThreadEnd, fault.SpawnThread, fault.TimeLimit:
 		return true
 	}
@@ -207,7 +197,7 @@ func (a *actor) refused(err error) {
 	if injected(err) || a.plan.Hasty && (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)) {
 		return
 	}
-	if a.plan.Fault != nil && a.plan.Fault.Shim != "" || a.shimFaults() {
+	if a.shimFaults() {
 		return
 	}
 	a.wrong("end", nil, "nothing was made: %v", err)
@@ -274,6 +264,10 @@ func (a *actor) cfgScant() *sample {
 
 // judge wants the end to be one of those that may be.
 func (a *actor) judge(c *lindbridge.Cage, r exitcoord.Report, may []end) {
+	if r.Cause != nil && r.Cause.Kind == exitcoord.ExitGroup && r.Status == exitcoord.CodeStatus(codeNative) {
+		a.wrong("I4", c, "a call that a grate guards has reached native")
+		return
+	}
 	for _, e := range may {
 		if r.Cause != nil && r.Cause.Kind == e.kind && r.Status == e.status {
 			return
@@ -282,11 +276,7 @@ func (a *actor) judge(c *lindbridge.Cage, r exitcoord.Report, may []end) {
 	if a.blamable() || a.shimFaults() {
 		return
 	}
-	invariant := "end"
-	if r.Cause != nil && r.Cause.Kind == exitcoord.ExitGroup && r.Status == exitcoord.CodeStatus(codeNative) {
-		invariant = "I4"
-	}
-	a.wrong(invariant, c, "it ended with %v, want one of %+v", r.Cause, may)
+	a.wrong("end", c, "it ended with %v, want one of %+v", r.Cause, may)
 }
 
 // checkEOF wants nothing to be left that could write to the pipe.

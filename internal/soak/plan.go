@@ -70,23 +70,17 @@ type Plan struct {
 
 // PlannedFault is a fault of a plan.
 type PlannedFault struct {
-	// Point is a failure point of the host; where it is negative, Shim names one of the shim's.
-	Point  int
+	Point  fault.Point
 	Action fault.Action
-	For    time.Duration
-	// Shim is a failure point of the shim, with the action that it has; empty for one of the host's.
-	Shim string
+	// For is how long a Delay is, and how long a Hang lasts.
+	For time.Duration
+	// First has it happen to whatever comes to the point first, be it this plan's or not.
+	First bool
 }
 
 // String says what goes wrong where.
 func (f *PlannedFault) String() string {
-	switch {
-	case f == nil:
-		return "no fault"
-	case f.Shim != "":
-		return "fault " + f.Shim
-	}
-	return fmt.Sprintf("%v at %v", f.Action, fault.Point(f.Point))
+	return fmt.Sprintf("%v at %v", f.Action, f.Point)
 }
 
 // String is the plan on one line.
@@ -159,8 +153,9 @@ func moment0(r *rand.Rand) time.Duration {
 
 func drawFault(r *rand.Rand) *PlannedFault {
 	points := fault.Points()
-	f := &PlannedFault{Point: r.IntN(len(points)), For: time.Duration(r.IntN(20_000)) * time.Microsecond}
-	actions := points[f.Point].Actions()
+	f := &PlannedFault{Point: points[r.IntN(len(points))], For: time.Duration(r.IntN(20_000)) * time.Microsecond}
+	f.First = f.Point.Spawn() || f.Point == fault.CloseLast // no cage is known there
+	actions := f.Point.Actions()
 	f.Action = actions[r.IntN(len(actions))]
 	return f
 }

@@ -61,6 +61,8 @@ type soak struct {
 	silent  *os.File // what nothing can be read from
 	loud    *os.File // the other end of it
 	crowd   crowd
+	shim    *shim // nil without faults
+	bursts  int   // how many there were
 
 	next  []int // the index of each worker's next plan; each is its worker's while a burst lasts
 	few   sample
@@ -92,8 +94,8 @@ func Run(ctx context.Context, cfg Config) (Figures, error) {
 		began = time.Now()
 		err = s.run(ctx, began)
 	}
-	err = errors.Join(err, s.close())
 	f := s.figures(began)
+	err = errors.Join(err, s.close())
 	if len(f.Violations) > 0 {
 		return f, &Failure{Figures: f, Recent: s.lately, Replay: s.replay(), err: err}
 	}
@@ -133,6 +135,11 @@ func (s *soak) open(ctx context.Context) (err error) {
 	})
 	if err != nil {
 		return err
+	}
+	if s.cfg.Faults {
+		if s.shim, err = openShim(s.cfg.ShimPath); err != nil {
+			return err
+		}
 	}
 	if s.lib, err = newLibrary(ctx, s.rt, s.cfg); err != nil {
 		return err
@@ -175,7 +182,19 @@ func (s *soak) run(ctx context.Context, began time.Time) error {
 		return err
 	}
 	for ctx.Err() == nil && !s.over() && time.Now().Before(end) {
+		// Every other time the shim fails too, which is not told by cage: what is measured are the times in between.
+		s.bursts++
+		if s.shim != nil && s.bursts%2 == 1 {
+			if err := s.shim.disturb(s.cfg.Seed, s.bursts); err != nil {
+				return err
+			}
+		}
 		s.burst(ctx, min(s.cfg.RestEvery, max(time.Until(end), 0)), true)
+		if s.shim != nil {
+			if err := s.shim.calm(); err != nil {
+				return err
+			}
+		}
 		if err := s.drain(); err != nil {
 			return err
 		}
@@ -282,7 +301,7 @@ func (s *soak) progress() (stop func()) {
 				return
 			case <-tick.C:
 				f := s.count.snapshot()
-				f.Elapsed, f.Faults = time.Since(began), fault.Hits()
+				f.Elapsed, f.Faults = time.Since(began), s.faultHits()
 				s.cfg.Progress(f)
 			}
 		}
@@ -296,7 +315,7 @@ func (s *soak) progress() (stop func()) {
 // figures are the figures at the end.
 func (s *soak) figures(began time.Time) Figures {
 	f := s.count.snapshot()
-	f.Elapsed, f.Faults, f.Phases = time.Since(began), fault.Hits(), s.count.phases()
+	f.Elapsed, f.Faults, f.Phases = time.Since(began), s.faultHits(), s.count.phases()
 	return f
 }
 
@@ -308,6 +327,9 @@ func (s *soak) close() error {
 		ctx, cancel := context.WithTimeout(context.Background(), s.cfg.Patience)
 		defer cancel()
 		errs = append(errs, s.rt.Close(ctx))
+	}
+	if s.shim != nil {
+		errs = append(errs, s.shim.close())
 	}
 	for _, f := range []*os.File{s.silent, s.loud} {
 		if f != nil {
