@@ -46,7 +46,7 @@ type shard struct {
 	mu sync.Mutex
 	// All that follows is guarded by mu.
 	now    map[abi.CageID]*Track // who has the id, or had it last
-	before map[abi.CageID]*Track // who had it before, and of whose end not all was told yet
+	before map[abi.CageID]*Track // who had it before, and of whose end not all may be told yet
 }
 
 // NewChecker is a checker for exits that have the given steps. It tells object of each violation, on the goroutine that
@@ -102,9 +102,6 @@ func (c *Checker) Observe(e exitcoord.Event) {
 	s.mu.Lock()
 	if t := c.ofLocked(s, e, &f); t != nil {
 		t.takeLocked(e, &f)
-		if t.phase == exitcoord.Reaped && s.before[e.Cage] == t {
-			delete(s.before, e.Cage)
-		}
 	}
 	s.mu.Unlock()
 	c.tell(f)
@@ -121,6 +118,9 @@ func (c *Checker) ofLocked(s *shard, e exitcoord.Event, f *findings) *Track {
 	}
 	if t := s.before[e.Cage]; t != nil && e.Seq == t.next {
 		return t
+	}
+	if e.Kind == exitcoord.EventStopFailed && injected(e.Err) {
+		return nil // of one before those: this event alone may come that late
 	}
 	if now == nil {
 		now = c.beginLocked(s, e.Cage, f)
@@ -139,9 +139,7 @@ func (c *Checker) beginLocked(s *shard, id abi.CageID, f *findings) *Track {
 		case last.claimed && !last.waiting:
 			f.add(last, "I7", "its id is another cage's, and nobody has waited for it")
 		}
-		if last.phase != exitcoord.Reaped {
-			s.before[id] = last
-		}
+		s.before[id] = last
 	}
 	t := &Track{c: c, cage: id, next: 1}
 	s.now[id] = t

@@ -3,8 +3,6 @@ package soak
 import (
 	"errors"
 	"fmt"
-	"runtime"
-	"runtime/pprof"
 	"slices"
 	"strings"
 	"time"
@@ -39,7 +37,18 @@ func (s *soak) takeRest() (*rest, error) {
 		return nil, err
 	}
 	stats, err := s.rt.Stats()
-	return &rest{holds, runtime.NumGoroutine(), stats}, err
+	return &rest{holds, goroutines(), stats}, err
+}
+
+// goroutines is how many there are, without those that stand for the shim's threads, which come and go with them.
+func goroutines() int {
+	n := 0
+	for header := range strings.Lines(string(stacks())) {
+		if strings.HasPrefix(header, "goroutine ") && !strings.Contains(header, "locked to thread") {
+			n++
+		}
+	}
+	return n
 }
 
 // compareRest holds what there is against what there was.
@@ -79,7 +88,9 @@ func (before *rest) left(now *rest) []string {
 	more("late calls of grates", now.stats.LateCalls, 0)
 	more("modules", int(now.stats.Modules), int(before.stats.Modules))
 	more("open files of cages", now.stats.OpenFiles, before.stats.OpenFiles)
-	more("OS threads", now.holds.Threads, before.holds.Threads+moreThreads)
+	// The shim keeps some threads for reuse, as many as there were at once, up to a limit.
+	idle := int(now.stats.ThreadsIdle) - int(before.stats.ThreadsIdle)
+	more("OS threads", now.holds.Threads, before.holds.Threads+idle+moreThreads)
 	// Each OS thread of the shim may keep one to be interrupted by, which it makes when it first needs it.
 	events, files := eventFDs(now.holds.FDs)
 	eventsBefore, filesBefore := eventFDs(before.holds.FDs)
@@ -94,10 +105,7 @@ func (before *rest) left(now *rest) []string {
 	}
 	if most := before.goroutines + moreGoroutines; now.goroutines > most {
 		more("goroutines", now.goroutines, most)
-		var stacks strings.Builder
-		if err := pprof.Lookup("goroutine").WriteTo(&stacks, 1); err == nil {
-			out = append(out, stacks.String())
-		}
+		out = append(out, string(stacks()))
 	}
 	return out
 }

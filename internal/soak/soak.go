@@ -69,11 +69,12 @@ type soak struct {
 	many  sample
 	scant atomic.Bool // few cages live
 
-	cancel context.CancelFunc // ends the burst that goes on
-	mu     sync.Mutex
-	failed bool     // guarded by mu
-	guilty []Who    // the plans that violations came up in; guarded by mu
-	lately []string // the history when the first one did; guarded by mu
+	onViolation func(*Violation)   // in the place of all else that object does, for tests; nil otherwise
+	cancel      context.CancelFunc // ends the burst that goes on
+	mu          sync.Mutex
+	failed      bool     // guarded by mu
+	guilty      []Who    // the plans that violations came up in; guarded by mu
+	lately      []string // the history when the first one did; guarded by mu
 }
 
 // Run soaks until the time is over, ctx is done, or something is wrong. The figures are good in any case. The error is nil
@@ -256,6 +257,10 @@ func (s *soak) turn(worker int) {
 
 // object is told of each violation.
 func (s *soak) object(v *Violation, who ...Who) {
+	if s.onViolation != nil {
+		s.onViolation(v)
+		return
+	}
 	s.count.change(func(f *Figures) {
 		if len(f.Violations) < 20 {
 			f.Violations = append(f.Violations, v)
