@@ -152,7 +152,7 @@ func (c *Checker) Claim(id abi.CageID) *Track {
 	s := c.shard(id)
 	s.mu.Lock()
 	t := s.now[id]
-	if t == nil || t.claimed || t.phase == exitcoord.Reaped || t.neverRan() {
+	if t == nil || t.claimed || t.neverOwned() {
 		t = c.beginLocked(s, id, &f)
 	}
 	t.claimed = true
@@ -161,9 +161,10 @@ func (c *Checker) Claim(id abi.CageID) *Track {
 	return t
 }
 
-// neverRan reports whether it is the exit of a cage that no owner was given.
-func (t *Track) neverRan() bool {
-	return t.cause != nil && (t.cause.Kind == exitcoord.StartFailed || t.cause.Kind == exitcoord.GrateFailure)
+// neverOwned reports whether it is the exit of a cage that no owner was given, since its stack did not start: such a cage
+// is reaped before that is told, and so is one that could not start; the owner of any other reaps it.
+func (t *Track) neverOwned() bool {
+	return t.phase == exitcoord.Reaped || t.cause != nil && t.cause.Kind == exitcoord.GrateFailure
 }
 
 // Waiting says that the owner is about to wait for the cage, so that its id may be another's from now on.

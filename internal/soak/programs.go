@@ -198,6 +198,14 @@ func newLibrary(ctx context.Context, rt *lindbridge.Runtime, cfg Config) (*libra
 	if cfg.Programs > 0 && cfg.Programs < len(l.cases) {
 		r := rand.New(rand.NewPCG(cfg.Seed, 0))
 		r.Shuffle(len(l.cases), func(i, j int) { l.cases[i], l.cases[j] = l.cases[j], l.cases[i] })
+		// Of each way of ending as many as of any other.
+		turn, turns := map[string]int{}, map[string]int{}
+		for _, c := range l.cases {
+			way := c.Who.String() + c.How.String()
+			turn[c.Name] = turns[way]
+			turns[way]++
+		}
+		slices.SortStableFunc(l.cases, func(a, b matrix.Case) int { return turn[a.Name] - turn[b.Name] })
 		l.cases = l.cases[:cfg.Programs]
 	}
 	var errs []error

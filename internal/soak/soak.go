@@ -38,6 +38,8 @@ type Config struct {
 	Guests string
 	// ShimPath is the shim's file; empty: it is searched for.
 	ShimPath string
+	// MaxIdleThreads is how many threads the shim keeps for reuse. 0: its default.
+	MaxIdleThreads int
 	// Progress, if not nil, is told the figures now and then, without Phases.
 	Progress func(Figures)
 	// MaxViolations is how many violations end the soak. 0: one.
@@ -133,6 +135,7 @@ func (s *soak) open(ctx context.Context) (err error) {
 	fault.SetAudit(s.check.Audit)
 	s.rt, err = lindbridge.New(lindbridge.Config{
 		ShimPath: s.cfg.ShimPath, Observer: s.check.Observe, MaxCages: 4*s.cfg.Cages + 4096, MaxThreads: 65536,
+		MaxIdleThreads: s.cfg.MaxIdleThreads,
 	})
 	if err != nil {
 		return err
