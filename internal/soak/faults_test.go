@@ -235,6 +235,7 @@ func TestFaults_OfTheShimByEveryCause(t *testing.T) {
 				if err := b.shim.calm(); err != nil {
 					t.Fatal(err)
 				}
+				b.shim.forget()
 			}
 			b.rest()
 			if b.faultHits()["shim "+p.Name] == before && !slices.Contains(elsewhere, p.Name) {

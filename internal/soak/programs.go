@@ -94,9 +94,11 @@ var modes = []mode{
 	{name: "spin", body: forever(ask(callSpin)), ends: []int32{codeGone}},
 	{name: "kill", body: forever(ask(callKill)), ends: []int32{codeKilled, codeGone}},
 	{name: "copy", body: forever(ask(callCopy)), ends: []int32{codeGone}},
-	{name: "churn", body: forever(ask(callAnswer) +
-		fmt.Sprintf(`(drop (call $call (i32.const %d) (i64.const 0) (i64.const 0) (i64.const 0)))`, callFree)),
-		ends: []int32{codeGone}},
+	{
+		name: "churn", body: forever(ask(callAnswer) +
+			fmt.Sprintf(`(drop (call $call (i32.const %d) (i64.const 0) (i64.const 0) (i64.const 0)))`, callFree)),
+		ends: []int32{codeGone},
+	},
 }
 
 // app is the program of a mode: two threads that do the same, or one that does it once.

@@ -13,7 +13,7 @@ import (
 type shim struct {
 	engine *bridge.Engine
 	points []bridge.Fault // empty if the shim was built without
-	active bool           // some of them may fail now. Changed only while no plan goes on
+	active bool           // some of them may fail, or have failed some program that runs. Changed while no plan goes on
 }
 
 // nobody handles nothing: no guest runs in the engine.
@@ -58,14 +58,17 @@ func (sh *shim) disturb(seed uint64, burst int) error {
 	return nil
 }
 
-// calm has all points of the shim do nothing from here on.
+// calm has all points of the shim do nothing from here on. What they have done to programs that still run is told by
+// active, until forget.
 func (sh *shim) calm() error {
 	if len(sh.points) == 0 {
 		return nil
 	}
-	sh.active = false
 	return sh.engine.SetFault("*", "off")
 }
+
+// forget says that no program is left of when the points were set.
+func (sh *shim) forget() { sh.active = false }
 
 // hits are how often each point has failed or been late, by name.
 func (sh *shim) hits(into map[string]uint64) {

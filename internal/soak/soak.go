@@ -202,6 +202,9 @@ func (s *soak) run(ctx context.Context, began time.Time) error {
 		if err := s.drain(); err != nil {
 			return err
 		}
+		if s.shim != nil {
+			s.shim.forget()
+		}
 		if err := s.compareRest(warm); err != nil {
 			return err
 		}

@@ -2,6 +2,7 @@ package soak
 
 import (
 	"context"
+	"time"
 
 	"github.com/lindbridge/lindbridge"
 	"github.com/lindbridge/lindbridge/exitcoord"
@@ -50,8 +51,23 @@ func (a *actor) stack() {
 	for _, v := range a.plan.Victims {
 		a.kill(lives[v].cage)
 	}
+	if a.shimFaults() {
+		a.nudge(s.App)
+	}
 	for i := len(lives) - 1; i >= 0; i-- {
 		a.finish(lives[i], a.stackEnds(m, i)...)
+	}
+}
+
+// nudge ends a program that is still there after a moment. A shim that has no workers to give answers EAGAIN for good, so
+// that the program never learns that its outermost grate is gone.
+func (a *actor) nudge(app *lindbridge.Cage) {
+	timer := time.NewTimer(200 * time.Millisecond)
+	defer timer.Stop()
+	select {
+	case <-app.Done():
+	case <-timer.C:
+		app.Kill()
 	}
 }
 
