@@ -28,6 +28,9 @@ func (a *actor) stack() {
 		if i == 0 {
 			grates[i].Module = answers
 		}
+		if a.plan.Other%4 == 0 {
+			grates[i].MaxWorkers = 1 // so that the second thread has to wait
+		}
 	}
 	a.note(0, "%s", m.name)
 	ctx, cancel := context.WithTimeout(context.Background(), a.cfg.Patience)
