@@ -130,7 +130,17 @@ func (c *Cage) quiescent(r *bridge.Report) error {
 	c.rt.mu.Lock()
 	delete(c.rt.cages, c)
 	c.rt.mu.Unlock()
-	c.stdio.finish(func() { close(c.done) })
+	select {
+	case <-c.exit.Done():
+		c.stdio.finish(func() { close(c.done) })
+	default:
+		// The Observer is being told of this exit on another thread, as after a stop that was stuck. Who waits for the cage is
+		// let go, and the id with it, when it has heard that the cage is a zombie.
+		go func() {
+			<-c.exit.Done()
+			c.stdio.finish(func() { close(c.done) })
+		}()
+	}
 	// Who waits was made runnable on this thread's processor, which goes on to leave Go: another one would take it over,
 	// but only after some 50 us, since it lets a processor that is busy go first. So this one steps aside at once. It takes
 	// a quarter off the time from Kill to the return of Wait (BenchmarkKill, BenchmarkSpawnRunExit).
