@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -60,6 +59,7 @@ see --replay, with which the workers begin their plans in step.`,
 	f.BoolVar(&o.Replay, "replay", false, "begin the plans of each number together, as far as that repeats a run with the same seed")
 	f.IntVar(&o.From, "from", 0, "the `NUMBER` of the plan to begin with")
 	f.DurationVar(&o.Patience, "patience", time.Minute, "how long anything may take that should take microseconds")
+	f.IntVar(&o.Programs, "programs", 0, "how many programs of the exit matrix take part (default all, which takes some seconds to compile)")
 	f.StringVar(&o.Guests, "guests", filepath.Join("testdata", "guests"), "`DIR` with the programs of testdata/guests (default if there)")
 	f.BoolVar(&o.json, "json", false, "write the figures as JSON, with times in nanoseconds")
 	addShimFlag(cmd, &o.ShimPath)
@@ -89,7 +89,7 @@ func runSoak(cmd *cobra.Command, o soakOptions) error {
 	switch {
 	case errors.As(err, &failed):
 		return &exitError{1, failed}
-	case err != nil && !errors.Is(err, context.Canceled):
+	case err != nil && (ctx.Err() == nil || !errors.Is(err, ctx.Err())):
 		return &exitError{codeFailure, err}
 	}
 	return nil

@@ -221,13 +221,26 @@ type end struct {
 
 func killed(signal int32) end { return end{exitcoord.HostKill, exitcoord.SignalStatus(signal)} }
 
+// acquit lifts a fault that is for the cage when it has ended, before its id is another's.
+func (a *actor) acquit(ctx context.Context, c *lindbridge.Cage) {
+	if a.armed == nil || a.suspect.Load() != c {
+		return
+	}
+	select {
+	case <-c.Done():
+	case <-ctx.Done():
+	}
+	a.armed.Lift()
+}
+
 // finish waits for the cage's end, and holds it against the protocol and the plan.
 func (a *actor) finish(l live, may ...end) {
 	c := l.cage
 	id := c.ID()
-	l.track.Waiting()
 	ctx, cancel := context.WithTimeout(context.Background(), a.cfg.Patience)
 	defer cancel()
+	a.acquit(ctx, c)
+	l.track.Waiting()
 	status, err := c.Wait(ctx)
 	if err != nil {
 		a.wrong("I8", c, "%v: %v\n%s", errPatience, err, stacks())

@@ -172,6 +172,7 @@ func (a *actor) race() {
 			case 1:
 				l.cage.KillSignal(syscall.SIGTERM)
 			default:
+				a.acquit(ctx, l.cage)
 				var err error
 				if told[k-2], err = l.cage.Wait(ctx); err != nil {
 					a.wrong("I8", l.cage, "%v: %v\n%s", errPatience, err, stacks())

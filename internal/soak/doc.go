@@ -3,9 +3,9 @@
 //
 // # What is checked
 //
-// The Checker is told each event of each exit, and objects to a stream that the invariants of the exit protocol forbid. It
-// starts nothing and knows of no runtime, so that its tests can feed it streams which break each of them. What events cannot
-// tell comes from elsewhere:
+// The Checker is told each event of each exit, and objects to a stream that the invariants of the exit protocol forbid.
+// It starts nothing and knows of no runtime, so that its tests can feed it streams which break each of them. What events
+// cannot tell comes from elsewhere:
 //
 //   - I3 and the half of I1 that is about guests come from audits (package fault), in builds with the tag faults
 //   - I4 comes from guests, which exit with a code of their own when a call that a grate guards comes to native, and must

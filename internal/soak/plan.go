@@ -121,9 +121,7 @@ func PlanOf(seed uint64, who Who, faults bool) Plan {
 		p.Limit = time.Microsecond + moment0(r)
 	}
 	p.Grates, p.Mode = 1+r.IntN(3), r.IntN(len(modes))
-	for _, i := range r.Perm(p.Grates + 1)[:1+r.IntN(p.Grates+1)] {
-		p.Victims = append(p.Victims, i)
-	}
+	p.Victims = r.Perm(p.Grates + 1)[:1+r.IntN(p.Grates+1)]
 	p.Hasty, p.Stale = r.IntN(20) == 0, r.IntN(2) == 0
 	// Drawn in any case, so that the rest is the same with faults and without.
 	f := drawFault(r)

@@ -130,8 +130,8 @@ var handlers = []struct {
 	{callFree, fmt.Sprintf("(i32.const %d)", answer)},
 }
 
-// grateText is a grate. The outermost answers, the others pass on what they get. One that churns has a thread that gives the
-// cage below callFree and takes it away, for good.
+// grateText is a grate. The outermost answers, the others pass on what they get. One that churns has a thread that gives
+// the cage below callFree and takes it away, for good.
 func grateText(passes, churns bool) string {
 	var main strings.Builder
 	main.WriteString("(local.set $id (call $child))\n")
