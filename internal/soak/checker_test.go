@@ -442,6 +442,11 @@ func TestRest_ObjectsToWhateverIsLeft(t *testing.T) {
 				r.holds.FDs = append(r.holds.FDs, "9 anon_inode:[eventfd]")
 			}
 		},
+		"images of memories": func(r *rest) {
+			for range 11 {
+				r.holds.FDs = append(r.holds.FDs, "9 /memfd:wasm-memory-image (deleted)")
+			}
+		},
 		"goroutines": func(r *rest) { r.goroutines += moreGoroutines + 1 },
 	} {
 		now := base()

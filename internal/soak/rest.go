@@ -3,7 +3,6 @@ package soak
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -91,10 +90,12 @@ func (before *rest) left(now *rest) []string {
 	// The shim keeps some threads for reuse, as many as there were at once, up to a limit.
 	idle := int(now.stats.ThreadsIdle) - int(before.stats.ThreadsIdle)
 	more("OS threads", now.holds.Threads, before.holds.Threads+idle+moreThreads)
-	// Each OS thread of the shim may keep one to be interrupted by, which it makes when it first needs it.
-	events, files := eventFDs(now.holds.FDs)
-	eventsBefore, filesBefore := eventFDs(before.holds.FDs)
+	// Each OS thread of the shim may keep an eventfd to be interrupted by, and each module an image of its memory: both are
+	// made when first needed.
+	events, images, files := byKind(now.holds.FDs)
+	eventsBefore, imagesBefore, filesBefore := byKind(before.holds.FDs)
 	more("eventfds", events, max(eventsBefore, now.holds.Threads)+8)
+	more("images of memories", images, max(imagesBefore, int(now.stats.Modules)))
 	if files > filesBefore {
 		out = append(out, fmt.Sprintf("%d descriptors, %d before: now %q, before %q", files, filesBefore,
 			now.holds.FDs, before.holds.FDs))
@@ -110,10 +111,19 @@ func (before *rest) left(now *rest) []string {
 	return out
 }
 
-// eventFDs is how many of the descriptors are eventfds, and how many are not.
-func eventFDs(fds []string) (events, others int) {
-	others = len(slices.DeleteFunc(slices.Clone(fds), func(fd string) bool { return strings.Contains(fd, "[eventfd]") }))
-	return len(fds) - others, others
+// byKind is how many of the descriptors are eventfds, images of memories, and anything else.
+func byKind(fds []string) (events, images, others int) {
+	for _, fd := range fds {
+		switch {
+		case strings.Contains(fd, "[eventfd]"):
+			events++
+		case strings.Contains(fd, "memfd:wasm-memory-image"):
+			images++
+		default:
+			others++
+		}
+	}
+	return events, images, others
 }
 
 // errPatience is what is wrong when something does not end.
