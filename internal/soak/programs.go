@@ -31,14 +31,15 @@ type library struct {
 
 // What calls a stack's program makes, and what the outermost grate does about each.
 const (
-	callAnswer = 107 // geteuid: answers
-	callBlock  = 102 // getuid: blocks in the host
-	callExit   = 104 // getgid: ends the grate
-	callTrap   = 108 // getegid: traps
-	callSpin   = 110 // getppid: does not come back
-	callKill   = 39  // getpid: ends the caller
-	callCopy   = 63  // uname: copies from the caller's memory
-	callFree   = 111 // getpgrp: comes and goes
+	callAnswer = 107  // geteuid: answers
+	callBlock  = 102  // getuid: blocks in the host
+	callExit   = 104  // getgid: ends the grate
+	callTrap   = 108  // getegid: traps
+	callSpin   = 110  // getppid: does not come back
+	callKill   = 39   // getpid: ends the caller
+	callCopy   = 63   // uname: copies from the caller's memory
+	callTold   = 1005 // harsh_cage_exit: is told of the program's end
+	callFree   = 111  // getpgrp: comes and goes, the last of handlers
 )
 
 // Exit codes of a stack's parts.
@@ -127,6 +128,7 @@ var handlers = []struct {
 	// A copy may fail because the caller is going: then it never sees the answer.
 	{callCopy, fmt.Sprintf(`(drop (call $copy (local.get $a0) (local.get $c0) (call $address (i32.const 900)) (call $self)
 		(i64.const 8) (i64.const 0))) (i32.const %d)`, answer)},
+	{callTold, "(i32.const 0)"},
 	{callFree, fmt.Sprintf("(i32.const %d)", answer)},
 }
 
