@@ -32,7 +32,7 @@ GO_TEST_ARGS ?=
 
 .PHONY: help build shim shim-faults grates run test test-c test-grates test-go test-go-nocgo test-rust test-faults \
 	race bench lint lint-go lint-rust lint-sh fmt guests guests-go guests-check header header-check matrix suite model \
-	deps check clean test-invariants fuzz model-large
+	deps check clean test-invariants fuzz model-large faults soak
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -102,6 +102,7 @@ lint-go: $(GOLANGCI)
 	$(GOLANGCI) fmt --diff
 	$(GOLANGCI) run ./...
 	$(GOLANGCI) run --build-tags invariants $(CHECKED)
+	$(GOLANGCI) run --build-tags faults . ./internal/... ./rawposix
 	GOOS=wasip1 GOARCH=wasm $(GO) vet ./guests/gowork
 
 lint-rust:
@@ -141,6 +142,17 @@ header-check: $(CBINDGEN) ## Fail if the C header is not what its sources say, o
 TIMES ?= 200
 matrix: shim ## Run the exit matrix many times over: make matrix TIMES=200
 	LINDBRIDGE_MATRIX_TIMES=$(TIMES) $(GO) test -count=1 -timeout 60m -run 'TestExitMatrix|TestProposalShapes' $(GO_TEST_ARGS) .
+
+# Packages with failure points, and the tests that use them.
+FAULTS_SHIM := $(abspath $(BUILD))/faults/liblindshim.so
+faults: shim-faults ## Have the host and the shim fail at every point, in every exit: LINDBRIDGE_FAULTS=all for all programs
+	LINDBRIDGE_SHIM=$(FAULTS_SHIM) $(GO) test -tags faults -count=1 -timeout 30m $(GO_TEST_ARGS) ./internal/fault ./internal/soak
+
+# How to soak: make soak SOAK='--for 8h --cages 1000'.
+SOAK ?= --for 10m
+soak: shim-faults ## Run random programs that end in every way, with faults, and check all of it: see lindbridge soak --help
+	$(GO) build -tags faults -o $(BUILD)/lindbridge-faults ./cmd/lindbridge
+	$(BUILD)/lindbridge-faults soak --faults --shim $(FAULTS_SHIM) $(SOAK)
 
 suite: build ## Run the wasi-threads proposal's own tests: make suite SUITE=.../test/testsuite [TIMES=200]
 	scripts/suite.sh $(BUILD)/lindbridge "$(or $(SUITE),$(error say where the suite is: make suite SUITE=DIR))" $(TIMES)

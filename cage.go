@@ -30,6 +30,7 @@ type Cage struct {
 	grate     *grate        // what it has as a grate, nil if it is none; immutable
 	threads   atomic.Int64  // guest threads that have not ended
 	inStop    atomic.Bool   // the shim is just being asked to stop the cage
+	shut      atomic.Bool   // the shim has been; in builds with the tag faults only
 	adopted   bool          // it is the runtime's to end; guarded by rt.mu
 	done      chan struct{} // closed when the cage is a zombie and its output was copied
 

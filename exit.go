@@ -7,6 +7,7 @@ import (
 
 	"github.com/lindbridge/lindbridge/bridge"
 	"github.com/lindbridge/lindbridge/exitcoord"
+	"github.com/lindbridge/lindbridge/internal/fault"
 )
 
 // This file is what the runtime supplies to the exit protocol: how a cage's execution is stopped, and the steps of its
@@ -19,7 +20,18 @@ type stopper Cage
 func (s *stopper) Stop() error {
 	s.inStop.Store(true)
 	defer s.inStop.Store(false)
-	return s.dom.Stop()
+	if fault.Enabled {
+		return (*Cage)(s).faulty(fault.Stop, s.stop)
+	}
+	return s.stop()
+}
+
+func (s *stopper) stop() error {
+	err := s.dom.Stop()
+	if fault.Enabled {
+		s.shut.Store(true)
+	}
+	return err
 }
 
 // Threads says where the cage's threads are now.
@@ -57,7 +69,7 @@ func threadStates(threads []bridge.ThreadState, begin time.Duration) []exitcoord
 
 // steps are phase 2 of a cage's exit. They are the runtime's own and trusted to return, so that they have no deadlines.
 func (c *Cage) steps() []exitcoord.Step {
-	return []exitcoord.Step{
+	steps := []exitcoord.Step{
 		{Name: "notify", Run: c.notifyGrates},
 		{Name: "handlers", Run: c.dropHandlers},
 		{Name: "descriptors", Run: c.closeDescriptors},
@@ -66,6 +78,10 @@ func (c *Cage) steps() []exitcoord.Step {
 		{Name: "memory", Run: c.releaseMemory},
 		{Name: "zombie", Run: c.becomeZombie},
 	}
+	if fault.Enabled {
+		c.makeFaulty(steps)
+	}
+	return steps
 }
 
 // notifyGrates tells the grate that has asked for it, while there still are descriptors. It has a deadline of its own.
@@ -117,7 +133,17 @@ func (c *Cage) quiescent(r *bridge.Report) error {
 	c.rt.mu.Lock()
 	delete(c.rt.cages, c)
 	c.rt.mu.Unlock()
-	c.stdio.finish(func() { close(c.done) })
+	select {
+	case <-c.exit.Done():
+		c.stdio.finish(func() { close(c.done) })
+	default:
+		// The Observer is being told of this exit on another thread, as after a stop that was stuck. Who waits for the cage is
+		// let go, and the id with it, when it has heard that the cage is a zombie.
+		go func() {
+			<-c.exit.Done()
+			c.stdio.finish(func() { close(c.done) })
+		}()
+	}
 	// Who waits was made runnable on this thread's processor, which goes on to leave Go: another one would take it over,
 	// but only after some 50 us, since it lets a processor that is busy go first. So this one steps aside at once. It takes
 	// a quarter off the time from Kill to the return of Wait (BenchmarkKill, BenchmarkSpawnRunExit).

@@ -12,6 +12,7 @@ import (
 	"github.com/lindbridge/lindbridge/abi"
 	"github.com/lindbridge/lindbridge/bridge"
 	"github.com/lindbridge/lindbridge/exitcoord"
+	"github.com/lindbridge/lindbridge/internal/fault"
 	"github.com/lindbridge/lindbridge/rawposix"
 	"github.com/lindbridge/lindbridge/threei"
 )
@@ -230,6 +231,9 @@ func (rt *Runtime) buildStack(app Program, grates []Grate) (_ []*Cage, err error
 
 // openGrate lets the cage serve calls.
 func (c *Cage) openGrate(g Grate) (err error) {
+	if err := c.fail(fault.SpawnGrate); err != nil {
+		return err
+	}
 	if c.grate.ended, err = rawposix.NewEvent(); err != nil {
 		return err
 	}

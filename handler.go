@@ -8,6 +8,7 @@ import (
 	"github.com/lindbridge/lindbridge/abi"
 	"github.com/lindbridge/lindbridge/bridge"
 	"github.com/lindbridge/lindbridge/exitcoord"
+	"github.com/lindbridge/lindbridge/internal/fault"
 	"github.com/lindbridge/lindbridge/lindabi"
 	"github.com/lindbridge/lindbridge/threei"
 	"github.com/lindbridge/lindbridge/wasip1"
@@ -21,6 +22,11 @@ func (h *handler) HostCall(call *bridge.Call) bridge.Verdict {
 	c, ok := call.User().(*Cage)
 	if !ok {
 		return bridge.TrapThread
+	}
+	if fault.Enabled {
+		c.audit(fault.Called)
+		_ = c.fail(fault.HostCall)
+		defer func() { _ = c.fail(fault.HostCallEnd) }()
 	}
 	t, ok := call.ThreadData().(*threei.Thread)
 	if !ok {
@@ -199,6 +205,16 @@ func (h *handler) ThreadEnd(e *bridge.ThreadEnd) {
 	if !ok {
 		return
 	}
+	if fault.Enabled {
+		c.audit(fault.Ended)
+		_ = c.faulty(fault.ThreadEnd, func() error { c.threadEnd(e); return nil })
+		return
+	}
+	c.threadEnd(e)
+}
+
+// threadEnd is ThreadEnd of a thread of c.
+func (c *Cage) threadEnd(e *bridge.ThreadEnd) {
 	cause := exitcoord.Cause{TID: int32(e.TID), Message: e.Message, Backtrace: e.Backtrace}
 	if e.Worker {
 		// One that trapped ends its grate, as a signal ends a process. One that was discarded is the end of no more than
@@ -246,7 +262,13 @@ func (h *handler) Quiescent(r *bridge.Report) {
 	if !ok {
 		return
 	}
-	if err := c.quiescent(r); err != nil {
+	quiescent := c.quiescent
+	if fault.Enabled {
+		quiescent = func(r *bridge.Report) error {
+			return c.faulty(fault.Quiescent, func() error { return c.quiescent(r) })
+		}
+	}
+	if err := quiescent(r); err != nil {
 		// The protocol's own invariant is broken, and going on could free what is in use.
 		panic(err)
 	}
@@ -276,10 +298,21 @@ func (k *hooks) ExitThread(t *threei.Thread, status int32) { t.Quit, t.QuitStatu
 func (k *hooks) SpawnThread(_ *threei.Thread, startArg uint32) (int32, abi.Errno) {
 	// Counted before it runs, since it may have ended before SpawnThread returns.
 	k.threads.Add(1)
+	var shut bool
+	if fault.Enabled {
+		if (*Cage)(k).fail(fault.SpawnThread) != nil {
+			k.threads.Add(-1)
+			return 0, abi.EAGAIN
+		}
+		shut = k.shut.Load()
+	}
 	tid, err := k.dom.SpawnThread(startArg)
 	if err != nil {
 		k.threads.Add(-1)
 		return 0, abi.EAGAIN
+	}
+	if fault.Enabled {
+		(*Cage)(k).auditStart(shut)
 	}
 	return int32(tid), 0
 }

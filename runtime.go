@@ -137,6 +137,14 @@ type Stats struct {
 	ThreadsRunning, ThreadsIdle uint64
 	// Domains and Modules are the shim's.
 	Domains, Modules uint64
+	// IDs are cage ids that are taken: those of Cages, and of cages that have ended and that nobody has waited for.
+	IDs int
+	// HandlerRows are cages that have a row of their own in the handler table.
+	HandlerRows int
+	// OpenFiles are open files of cages, duplicates of a descriptor counted once, and what the runtime shares among them.
+	OpenFiles int
+	// LateCalls are calls of the runtime that grates have not answered in time, and still carry out.
+	LateCalls int
 }
 
 // Stats says what the runtime holds now.
@@ -145,11 +153,13 @@ func (rt *Runtime) Stats() (Stats, error) {
 	if err != nil {
 		return Stats{}, fmt.Errorf("stats: %w", err)
 	}
+	sys := rt.sys.Stats()
 	rt.mu.Lock()
 	defer rt.mu.Unlock()
 	return Stats{
 		Cages: len(rt.cages), ThreadsRunning: s.ThreadsRunning, ThreadsIdle: s.ThreadsIdle,
 		Domains: s.Domains, Modules: s.Modules,
+		IDs: rt.ids.Len(), HandlerRows: sys.Rows, OpenFiles: rt.host.OpenFiles(), LateCalls: sys.Late,
 	}, nil
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/lindbridge/lindbridge/bridge"
 	"github.com/lindbridge/lindbridge/exitcoord"
 	"github.com/lindbridge/lindbridge/fdtables"
+	"github.com/lindbridge/lindbridge/internal/fault"
 	"github.com/lindbridge/lindbridge/internal/guestmem"
 	"github.com/lindbridge/lindbridge/rawposix"
 	"github.com/lindbridge/lindbridge/threei"
@@ -78,6 +79,9 @@ func (rt *Runtime) build(p Program, g *grate) (_ *Cage, err error) {
 	}
 	undo = append(undo, func() error { return rt.ids.Discard(c.entry) })
 
+	if err := c.fail(fault.SpawnProcess); err != nil {
+		return nil, err
+	}
 	c.proc, err = rt.host.NewProcess(rawposix.ProcessConfig{
 		Cage: c.ID(), Parent: abi.CageInit, Hooks: (*hooks)(c), Network: p.Network, MaxFDs: p.MaxFDs,
 		UID: uint32(unix.Getuid()), EUID: uint32(unix.Geteuid()),
@@ -89,7 +93,13 @@ func (rt *Runtime) build(p Program, g *grate) (_ *Cage, err error) {
 	undo = append(undo, c.proc.Close)
 
 	undo = append(undo, func() error { c.stdio.abandon(); return nil })
+	if err := c.fail(fault.SpawnStreams); err != nil {
+		return nil, err
+	}
 	if err := c.stdio.install(c.proc, rt.null, p); err != nil {
+		return nil, err
+	}
+	if err := c.fail(fault.SpawnDirs); err != nil {
 		return nil, err
 	}
 	for i, dir := range p.Dirs {
@@ -102,6 +112,9 @@ func (rt *Runtime) build(p Program, g *grate) (_ *Cage, err error) {
 		return nil, err
 	}
 	grace := p.stopGrace()
+	if err := c.fail(fault.SpawnDomain); err != nil {
+		return nil, err
+	}
 	c.dom, err = p.Module.native.NewDomain(bridge.DomainConfig{
 		User: c, MaxMemoryBytes: p.MaxMemory, MaxThreads: uint64(max(p.MaxThreads, 0)),
 		Handlers: handlers, Cage: uint64(c.ID()),
@@ -116,6 +129,9 @@ func (rt *Runtime) build(p Program, g *grate) (_ *Cage, err error) {
 	}
 	undo = append(undo, c.dom.Close)
 
+	if err := c.fail(fault.SpawnCage); err != nil {
+		return nil, err
+	}
 	c.exit = exitcoord.New(exitcoord.Config{
 		Cage: c.ID(), Stopper: (*stopper)(c), Steps: c.steps(), StopDeadline: grace, Observer: rt.observer,
 	})
@@ -167,7 +183,10 @@ func (c *Cage) adopt() {
 func (c *Cage) start(p Program) error {
 	c.adopt()
 	c.threads.Store(1)
-	err := c.dom.Start("_start")
+	err := c.fail(fault.SpawnStart)
+	if err == nil {
+		err = c.dom.Start("_start")
+	}
 	if err != nil {
 		c.end(exitcoord.Cause{Kind: exitcoord.StartFailed, Message: err.Error()})
 		<-c.done // at once: nothing is inside
@@ -176,6 +195,7 @@ func (c *Cage) start(p Program) error {
 	}
 	if p.TimeLimit > 0 {
 		c.setTimeLimit(time.AfterFunc(p.TimeLimit, func() {
+			_ = c.fail(fault.TimeLimit)
 			c.end(exitcoord.Cause{Kind: exitcoord.TimeLimit, Limit: p.TimeLimit})
 		}))
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/lindbridge/lindbridge/abi"
 	"github.com/lindbridge/lindbridge/fdtables"
+	"github.com/lindbridge/lindbridge/internal/fault"
 	"github.com/lindbridge/lindbridge/internal/ids"
 )
 
@@ -55,9 +56,21 @@ func newHost(cfg Config, openat2 bool) (*Host, error) {
 	return h, nil
 }
 
+// OpenFiles is how many underfds the cages and the Shared of this Host have open. It is for reports and leak checks: exact
+// when nothing is opened or closed meanwhile.
+func (h *Host) OpenFiles() int { return h.tables.Open() }
+
 // closeLast closes the host's descriptor when the last table entry and the last call in flight are done with it. A
 // descriptor that this package did not open is not its to close.
-func (h *Host) closeLast(e fdtables.Entry, _ uint64) error {
+func (h *Host) closeLast(e fdtables.Entry, _ uint64) (err error) {
+	if fault.Enabled {
+		defer func() { err = errors.Join(err, h.closeFile(e)) }() // whatever happens at the point
+		return fault.At(fault.CloseLast, 0)
+	}
+	return h.closeFile(e)
+}
+
+func (h *Host) closeFile(e fdtables.Entry) error {
 	f := h.files.Load(e.UnderFD)
 	if f == nil {
 		return fmt.Errorf("close host descriptor %d, which nobody installed: %w", e.UnderFD, abi.EBADF)

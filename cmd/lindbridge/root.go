@@ -80,7 +80,7 @@ Start with:
 		},
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(newRun(), newVersion())
+	root.AddCommand(newRun(), newSoak(), newVersion())
 	return root
 }
 

@@ -12,6 +12,7 @@ import (
 var allowed = map[string][]string{
 	"abi":                nil,
 	"internal/archtest":  nil,
+	"internal/fault":     nil,
 	"internal/guestmem":  nil,
 	"internal/ids":       nil,
 	"internal/leakcheck": nil,
@@ -23,15 +24,18 @@ var allowed = map[string][]string{
 	"bridge":    {"abi", "internal/guestmem", "internal/lockcheck"},
 	"threei":    {"abi", "exitcoord", "internal/guestmem", "internal/ids", "internal/lockcheck"},
 
-	"rawposix": {"abi", "cage", "fdtables", "internal/guestmem", "internal/ids", "threei"},
+	"rawposix": {"abi", "cage", "fdtables", "internal/fault", "internal/guestmem", "internal/ids", "threei"},
 	"wasip1":   {"abi", "internal/guestmem", "internal/ids", "threei"},
 	"lindabi":  {"abi", "threei"},
 
 	".": {
-		"abi", "bridge", "cage", "exitcoord", "fdtables", "internal/guestmem", "internal/ids", "internal/lockcheck", "lindabi",
-		"rawposix", "threei", "wasip1",
+		"abi", "bridge", "cage", "exitcoord", "fdtables", "internal/fault", "internal/guestmem", "internal/ids",
+		"internal/lockcheck", "lindabi", "rawposix", "threei", "wasip1",
 	},
-	"cmd/lindbridge":      {".", "exitcoord"},
+	"cmd/lindbridge": {".", "exitcoord", "internal/soak"},
+	"internal/soak": {
+		".", "abi", "bridge", "exitcoord", "guests/matrix", "internal/fault", "internal/leakcheck",
+	},
 	"examples/quickstart": {"."},
 
 	"guests/gowork":      nil,

@@ -105,10 +105,10 @@ func (before Holdings) More(s Slack) (string, error) {
 	if n := len(now.FDs) - len(before.FDs); n > 0 {
 		more = append(more, fmt.Sprintf("%d descriptors more: now %q, before %q", n, now.FDs, before.FDs))
 	}
-	if memoryTells && now.Mappings > before.Mappings+s.Mappings {
+	if MemoryTells && now.Mappings > before.Mappings+s.Mappings {
 		more = append(more, fmt.Sprintf("%d mappings, %d before", now.Mappings, before.Mappings))
 	}
-	if memoryTells && now.Resident > before.Resident+s.Resident {
+	if MemoryTells && now.Resident > before.Resident+s.Resident {
 		more = append(more, fmt.Sprintf("%d MiB resident, %d before", now.Resident>>20, before.Resident>>20))
 	}
 	return strings.Join(more, "; "), nil

@@ -2,5 +2,5 @@
 
 package leakcheck
 
-// memoryTells says that mappings and resident memory tell a leak from none.
-const memoryTells = true
+// MemoryTells says that mappings and resident memory tell a leak from none.
+const MemoryTells = true

@@ -2,5 +2,5 @@
 
 package leakcheck
 
-// memoryTells: the race detector keeps shadow memory for every thread that there ever was, and frees none.
-const memoryTells = false
+// MemoryTells: the race detector keeps shadow memory for every thread that there ever was, and frees none.
+const MemoryTells = false

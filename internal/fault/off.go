@@ -1,0 +1,6 @@
+//go:build !faults
+
+package fault
+
+// Enabled says that this build has failure points.
+const Enabled = false
