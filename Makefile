@@ -28,7 +28,7 @@ GO_TEST_TIMEOUT ?= 15m
 # More arguments for go test: make test GO_TEST_ARGS='-run Kill -v'
 GO_TEST_ARGS ?=
 
-.PHONY: help build shim grates run test test-c test-grates test-go test-go-nocgo test-rust race bench lint lint-go lint-rust lint-sh fmt guests \
+.PHONY: help build shim grates run test test-c test-grates test-go test-go-nocgo test-rust race bench bench-quick bench-go test-bench lint lint-go lint-rust lint-sh fmt guests \
 	guests-go guests-check header header-check matrix suite model deps check clean
 
 help: ## List the targets
@@ -48,7 +48,7 @@ grates: deps ## Build the example grates: build/grates
 run: build ## Build, then show a program with busy, waiting and reading threads being ended in four ways
 	scripts/demo.sh $(BUILD)/lindbridge
 
-test: build guests-go header-check guests-check test-c test-grates test-go test-go-nocgo test-rust ## Run everything that must pass
+test: build guests-go header-check guests-check test-c test-grates test-go test-go-nocgo test-rust test-bench ## Run everything that must pass
 
 test-go: shim guests-go ## Go tests, with cgo
 	CGO_ENABLED=1 $(GO) test -timeout $(GO_TEST_TIMEOUT) $(GO_TEST_ARGS) ./...
@@ -75,14 +75,26 @@ test-grates: ## Tests of the example grates' logic, on the host, with sanitizers
 race: shim guests-go ## Go tests under the race detector
 	CGO_ENABLED=1 $(GO) test -race -timeout $(GO_TEST_TIMEOUT) $(GO_TEST_ARGS) ./...
 
-bench: build guests-go ## Go benchmarks; GO_TEST_ARGS='-bench Kill' for some
+# More arguments for the benchmarks: make bench BENCH_ARGS='--compare old.json --only Spawn'
+BENCH_ARGS ?=
+bench: shim ## Measure beside what one would use instead, some 12 minutes: docs/benchmarks.md
+	scripts/bench.sh $(BENCH_ARGS)
+
+bench-quick: shim ## The same in two minutes, with few samples
+	scripts/bench.sh --quick $(BENCH_ARGS)
+
+bench-go: build guests-go ## Go benchmarks; GO_TEST_ARGS='-bench Kill' for some
 	$(GO) test -run '^$$' -bench . -benchmem -timeout 60m $(GO_TEST_ARGS) ./...
+
+test-bench: ## Tests of the benchmarks' own code
+	cd bench && $(GO) test -timeout $(GO_TEST_TIMEOUT) ./...
 
 lint: lint-go lint-rust lint-sh ## Formatting, vet and linters; warnings are errors
 
 lint-go: $(GOLANGCI)
 	$(GOLANGCI) fmt --diff
 	$(GOLANGCI) run ./...
+	cd bench && $(abspath $(GOLANGCI)) run --config ../.golangci.yml ./...
 	GOOS=wasip1 GOARCH=wasm $(GO) vet ./guests/gowork
 
 lint-rust:

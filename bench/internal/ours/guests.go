@@ -15,7 +15,7 @@ func crowd(busy, waiting, reading int) string {
   (import "wasi" "thread-spawn" (func $spawn (param i32) (result i32)))
   (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
-  (data (i32.const 0) "\10\00\00\00\01\00\00\00R")
+  (data (i32.const 0) "\10\00\00\00\01\00\00\00")
   (data (i32.const 32) "\20\01\00\00\08\00\00\00")
   (func $body (param $n i32)
     (i32.store8 (i32.const 16) (i32.const 82))
@@ -46,9 +46,10 @@ var tiny = map[string]string{
 }
 
 // single is a program of one thread, which writes a byte and then does what body says. $read reads a byte.
-const single = `(module %s
+const single = `(module
   (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "fd_read" (func $fd_read (param i32 i32 i32 i32) (result i32)))
+  %s
   (data (i32.const 0) "\10\00\00\00\01\00\00\00")
   (data (i32.const 16) "R")
   (data (i32.const 32) "\20\01\00\00\01\00\00\00")

@@ -7,19 +7,20 @@ import (
 
 // wazero takes the binary format alone. What follows is what wat2wasm makes of the text beside it.
 
-//	(module
-//	  (import "host" "mark" (func $mark))
-//	  (import "host" "nop" (func $nop))
-//	  (import "wasi_snapshot_preview1" "fd_read" (func $fd_read (param i32 i32 i32 i32) (result i32)))
-//	  (memory (export "memory") 1 1 shared)
-//	  (func (export "spin") call $mark (loop $l br $l))
-//	  (func (export "wait") call $mark
-//	    (loop $l (drop (memory.atomic.wait32 (i32.const 64) (i32.const 0) (i64.const -1))) br $l))
-//	  (func (export "read") call $mark
-//	    (i32.store (i32.const 0) (i32.const 16)) (i32.store (i32.const 4) (i32.const 1))
-//	    (loop $l (drop (call $fd_read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8))) br $l))
-//	  (func (export "nops") (param i32)
-//	    (loop $l call $nop (br_if $l (local.tee 0 (i32.sub (local.get 0) (i32.const 1)))))))
+// (module
+//
+//	(import "host" "mark" (func $mark))
+//	(import "host" "nop" (func $nop))
+//	(import "wasi_snapshot_preview1" "fd_read" (func $fd_read (param i32 i32 i32 i32) (result i32)))
+//	(memory (export "memory") 1 1 shared)
+//	(func (export "spin") call $mark (loop $l br $l))
+//	(func (export "wait") call $mark
+//	  (loop $l (drop (memory.atomic.wait32 (i32.const 64) (i32.const 0) (i64.const -1))) br $l))
+//	(func (export "read") call $mark
+//	  (i32.store (i32.const 0) (i32.const 16)) (i32.store (i32.const 4) (i32.const 1))
+//	  (loop $l (drop (call $fd_read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8))) br $l))
+//	(func (export "nops") (param i32)
+//	  (loop $l call $nop (br_if $l (local.tee 0 (i32.sub (local.get 0) (i32.const 1)))))))
 var guest = binary(`
 	0061736d01000000
 	01 10 03 600000 60047f7f7f7f017f 60017f00

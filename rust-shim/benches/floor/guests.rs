@@ -41,9 +41,10 @@ pub fn tiny(kind: &str) -> Option<&'static str> {
 }
 
 /// A program with a memory of its own that reads, once.
-pub const READER: &str = r#"(module (memory (export "memory") 1)
+pub const READER: &str = r#"(module
   (import "host" "mark" (func $mark))
   (import "host" "read" (func $read))
+  (memory (export "memory") 1)
   (func (export "_start") call $mark call $read))"#;
 
 /// A program that calls the host so many times in a row.
