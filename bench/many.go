@@ -4,6 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"os"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/lindbridge/lindbridge/bench/internal/drive"
@@ -34,15 +37,15 @@ const (
 func sweeps() []sweep {
 	return []sweep{
 		{
-			id: "exit beside idle cages", what: "%s, 10,000 idle cages beside it", plot: plotIdle, grow: "cages idle",
+			id: "exit beside idle cages", what: "%s, %d idle cages beside it", plot: plotIdle, grow: "cages mixed",
 			steps: []int{10, 100, 1000, 10_000}, unit: 1, must: 1.2, aim: 1,
 		},
 		{
-			id: "exit beside handlers", what: "%s, 1,024,000 handlers of 1,000 others registered", plot: plotHandlers, grow: "stacks",
+			id: "exit beside handlers", what: "%s, %d handlers of others registered, 1,024 each", plot: plotHandlers, grow: "stacks",
 			tail: " 1024", steps: []int{1, 10, 100, 1000}, unit: 1024, must: 1.2, aim: 1,
 		},
 		{
-			id: "exit beside stacks", what: "%s, 1,000 others with a handler each", grow: "stacks", tail: " 1", steps: []int{1000}, unit: 1,
+			id: "exit beside stacks", what: "%s, %d others with a handler each", grow: "stacks", tail: " 1", steps: []int{1000}, unit: 1,
 		},
 	}
 }
@@ -62,20 +65,25 @@ func (r *run) sweep(s sweep) {
 			r.trouble("%s: %v", s.id, err)
 		}
 	}()
+	p, err := r.process(name)
+	if err != nil {
+		r.trouble("%s: %v", s.id, err)
+		return
+	}
+	room := newRoom(p)
 	have := 0
 	for i, n := range append([]int{0}, s.steps...) {
-		if n > have {
-			r.log("%s: %d", s.id, n)
-			c, err := r.get(name)
-			if err == nil {
-				_, err = c.Ask(manyPatience, 0, fields("%s %d%s", s.grow, n-have, s.tail)...)
-			}
-			if err != nil {
-				r.trouble("%s, at %d: %v", s.id, n, err)
-				return
-			}
-			have = n
+		r.log("%s: %d", s.id, n)
+		n, err = room.fit(p, have, n)
+		if err == nil && n > have {
+			_, err = p.Ask(manyPatience, 0, fields("%s %d%s", s.grow, n-have, s.tail)...)
+			r.calm()
 		}
+		if err != nil {
+			r.trouble("%s, at %d: %v", s.id, n, err)
+			return
+		}
+		have = n
 		last := i == len(s.steps)
 		for _, e := range exits {
 			r.besides(s, e.what, e.words, name, none, n, last)
@@ -102,10 +110,51 @@ func (r *run) besides(s sweep, what, words, name, none string, n int, last bool)
 	}
 	if last {
 		r.rec.Lines = append(r.rec.Lines, record.Line{
-			ID: s.id + ": " + what, Group: groupScale, What: fmt.Sprintf(s.what, what), Unit: record.Nanoseconds,
+			ID: s.id + ": " + what, Group: groupScale, What: fmt.Sprintf(s.what, what, n*int(s.unit)), Unit: record.Nanoseconds,
 			Ours: ours.cell(), Peer: alone.cell(), Compared: compare(ours, alone), Must: limit(s.must), Aim: limit(s.aim),
 		})
 	}
+}
+
+// room is how many cages a process has place for: each takes some of the mappings and descriptors that the system lets it
+// have. It learns from the first ones what each takes.
+type room struct {
+	empty    drive.Usage
+	mappings int
+	err      error
+}
+
+func newRoom(p *drive.Process) (r room) {
+	r.empty, r.err = p.Usage()
+	text, err := os.ReadFile("/proc/sys/vm/max_map_count")
+	if err == nil {
+		r.mappings, err = strconv.Atoi(strings.TrimSpace(string(text)))
+	}
+	r.err = errors.Join(r.err, err)
+	return r
+}
+
+// least is from how many cages on it is looked what each takes.
+const least = 100
+
+// fit is how many cages of n the process can have, which has some.
+func (r *room) fit(p *drive.Process, have, n int) (int, error) {
+	if r.err != nil || have < least {
+		return n, r.err
+	}
+	now, err := p.Usage()
+	if err != nil {
+		return 0, err
+	}
+	for _, limit := range []struct{ empty, now, most int }{
+		{r.empty.Mappings, now.Mappings, r.mappings}, {r.empty.FDs, now.FDs, now.MostFDs},
+	} {
+		each := float64(limit.now-limit.empty) / float64(have)
+		if spare := 0.96*float64(limit.most) - float64(limit.empty); each > 0 && float64(n)*each > spare {
+			n = int(spare / each)
+		}
+	}
+	return max(n/100*100, have), nil
 }
 
 // process is a contestant that is a process.
@@ -151,7 +200,10 @@ func (r *run) scaled(quick, full time.Duration) time.Duration {
 
 // memory is what an idle cage takes, beside an instance of Wasmtime's own: a fresh process of each, in turn.
 func (r *run) memory() {
-	const n = 1000
+	n := 1000
+	if r.quick {
+		n = 300
+	}
 	sides := []struct {
 		who, contestant, words string
 		kib                    []float64
@@ -187,12 +239,11 @@ func (r *run) memory() {
 		for i := range min(len(ours.kib), len(peer.kib)) {
 			less = append(less, ours.kib[i]-peer.kib[i])
 		}
-		e := stat.EstimateOf(less)
 		r.rec.Lines = append(r.rec.Lines, record.Line{
 			ID: "memory: " + ours.who + " : " + peer.who, Group: groupIdle, What: pair.what, Unit: record.KiB,
 			Ours: record.CellOf("lindbridge", ours.kib, false), Peer: record.CellOf(peer.who, peer.kib, false),
-			Compared: &e, Difference: true, Must: limit(pair.must), Aim: limit(pair.aim),
-			Note: "private pages of the process, for each of 1,000; the stack that the kernel keeps for each thread is not among them",
+			Compared: estimate(less), Difference: true, Must: limit(pair.must), Aim: limit(pair.aim),
+			Note: "private pages of the process, for each of 1,000 (a quick run: 300); the stack that the kernel keeps for each thread is not among them",
 		})
 	}
 }
@@ -258,10 +309,9 @@ func (r *run) calmness() {
 }
 
 func (r *run) restLine(what string, unit record.Unit, values []float64, must bool) {
-	e := stat.EstimateOf(values)
 	line := record.Line{
 		ID: "rest: " + what, Group: groupIdle, What: what, Unit: unit, Ours: record.CellOf("lindbridge", values, false),
-		Peer: record.Cell{Who: "none"}, Compared: &e, Difference: true,
+		Peer: record.Cell{Who: "none"}, Compared: estimate(values), Difference: true,
 	}
 	if must {
 		zero := 0.0

@@ -85,8 +85,10 @@ func (r *run) measure(w row) {
 		line.ID += " : " + ref.who
 		line.Reference = true
 		line.Must, line.Aim = limit(ref.must), limit(ref.aim)
-		e := line.Ours.Median.Scale(1 / ref.ns)
-		line.Compared = &e
+		if e := estimate(ours.samples); e != nil {
+			*e = e.Scale(1 / ref.ns)
+			line.Compared = e
+		}
 		r.rec.Lines = append(r.rec.Lines, line)
 	}
 	if len(w.peers) == 0 && len(w.refs) == 0 {
@@ -121,7 +123,15 @@ func compare(ours, theirs *side) *stat.Estimate {
 			x, y = append(x, mine), append(y, v)
 		}
 	}
-	e := stat.EstimateOf(stat.Ratios(x, y))
+	return estimate(stat.Ratios(x, y))
+}
+
+// estimate is that of the values, or nil if there are none.
+func estimate(values []float64) *stat.Estimate {
+	if len(values) == 0 {
+		return nil
+	}
+	e := stat.EstimateOf(values)
 	return &e
 }
 
@@ -146,16 +156,18 @@ func (r *run) attempt(s *side) {
 // rounds asks all sides in turn, each round beginning with another one, until the budget is spent. A side that fails is
 // out of it. If alone, the rounds are of ours only, and few are enough: there is nothing to pair.
 func (r *run) rounds(sides []*side, alone bool) {
-	least := minRounds
-	if alone && sides[0].batch >= stat.MinSamples {
-		least = 1
+	enough := func(round int) bool {
+		if alone {
+			return len(sides[0].samples) >= stat.MinSamples
+		}
+		return round >= minRounds
 	}
 	var begin time.Time
 	for round := -warmUps; ; round++ {
 		if round == 0 {
 			begin = time.Now()
 		}
-		if round >= least && time.Since(begin) > r.budget {
+		if round >= 0 && enough(round) && time.Since(begin) > r.budget {
 			return
 		}
 		for i := range sides {

@@ -13,17 +13,21 @@ import (
 
 func fields(format string, args ...any) []string { return strings.Fields(fmt.Sprintf(format, args...)) }
 
-// scale is what 1 to 10,000 cages cost in each state. Busy ones share the processors: with many more than there are, a
-// thread that is to do anything waits for its turn behind all of them, so that there are fewer.
+// scale is what 1 to 10,000 cages cost in each state, or as many as there is room for. Busy ones share the processors: with
+// many more than there are, a thread that is to do anything waits for its turn behind all of them, so that there are fewer.
 func (r *run) scale() {
-	for _, s := range []struct {
+	states := []struct {
 		state string
 		steps []int
 	}{
 		{"idle", []int{1, 100, 1000, 10_000}},
 		{"blocked", []int{1, 100, 1000, 10_000}},
 		{"busy", []int{1, 100, 1000}},
-	} {
+	}
+	if r.quick {
+		states[1].steps, states[2].steps = states[1].steps[:3], states[2].steps[:2]
+	}
+	for _, s := range states {
 		if err := r.grow(s.state, s.steps); err != nil {
 			r.trouble("%s cages: %v", s.state, err)
 		}
@@ -48,11 +52,21 @@ func (r *run) grow(state string, steps []int) (err error) {
 	if err != nil {
 		return err
 	}
+	space := newRoom(p)
 	have := 0
 	for i, n := range steps {
 		r.log("%d %s cages", n, state)
+		if n, err = space.fit(p, have, n); err != nil {
+			return err
+		}
 		line := record.Scale{State: state, Cages: n}
-		line.SpawnNs, err = r.fill(p, state, n-have)
+		if state == "busy" { // made while none of them spins
+			_, err = p.Ask(manyPatience, 0, "clear")
+			have = 0
+		}
+		if err == nil {
+			line.SpawnNs, err = r.fill(p, state, n-have)
+		}
 		have = n
 		if err == nil {
 			err = r.look(p, &line, empty)
@@ -64,9 +78,10 @@ func (r *run) grow(state string, steps []int) (err error) {
 			}
 		}
 		if err != nil {
+			r.log("not reached: %v", err)
 			line.NotReached = strings.ReplaceAll(err.Error(), "\n", " ")
 			r.rec.Scale = append(r.rec.Scale, line)
-			return err
+			return nil
 		}
 		r.rec.Scale = append(r.rec.Scale, line)
 	}
@@ -75,7 +90,11 @@ func (r *run) grow(state string, steps []int) (err error) {
 
 // fill adds cages, and answers how long each took.
 func (r *run) fill(p *drive.Process, state string, n int) (float64, error) {
-	reply, err := p.Ask(manyPatience, 0, "cages", state, fmt.Sprint(n))
+	wait := manyPatience
+	if state == "busy" {
+		wait = patience
+	}
+	reply, err := p.Ask(wait, 0, "cages", state, fmt.Sprint(n))
 	if err != nil {
 		return 0, err
 	}
@@ -100,7 +119,7 @@ func (r *run) look(p *drive.Process, line *record.Scale, empty drive.Usage) erro
 	if line.State == "busy" {
 		n = 3
 	}
-	reply, err := p.Ask(manyPatience, n, "kill", "0", "1", "0")
+	reply, err := p.Ask(patience, n, "kill", "0", "1", "0")
 	if err != nil {
 		return err
 	}

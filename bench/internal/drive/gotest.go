@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -29,7 +30,7 @@ func (t *TestBinary) Pinned() bool { return t.pinned }
 func (t *TestBinary) Ask(patience time.Duration, n int, words ...string) (Reply, error) {
 	pattern := make([]string, len(words))
 	for i, w := range words {
-		pattern[i] = "^" + w + "$"
+		pattern[i] = "^" + regexp.QuoteMeta(w) + "$"
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
@@ -44,7 +45,7 @@ func (t *TestBinary) Ask(patience time.Duration, n int, words ...string) (Reply,
 	if err != nil {
 		return Reply{}, fmt.Errorf("%s: %w\n%s", cmd, errors.Join(err, ctx.Err()), out.String())
 	}
-	ns, err := ParseBenchmarks(out.String())
+	ns, err := ParseBenchmarks(out.String(), strings.Join(words, "/"))
 	if err == nil && len(ns) != n {
 		err = fmt.Errorf("%d results, want %d", len(ns), n)
 	}
@@ -57,12 +58,16 @@ func (t *TestBinary) Ask(patience time.Duration, n int, words ...string) (Reply,
 // Close does nothing: no process is left.
 func (*TestBinary) Close() error { return nil }
 
-// ParseBenchmarks takes the nanoseconds of each result out of what a test binary prints.
-func ParseBenchmarks(text string) ([]float64, error) {
+// processors is what Go adds to a name when there is more than one.
+var processors = regexp.MustCompile(`-[0-9]+$`)
+
+// ParseBenchmarks takes the nanoseconds of each result of the benchmark with that name out of what a test binary prints,
+// which may have run others with it: a pattern matches what is beneath it, too.
+func ParseBenchmarks(text, name string) ([]float64, error) {
 	var ns []float64
 	for l := range strings.Lines(text) {
 		words := strings.Fields(l)
-		if len(words) < 4 || !strings.HasPrefix(words[0], "Benchmark") {
+		if len(words) < 4 || words[0] != name && processors.ReplaceAllString(words[0], "") != name {
 			continue
 		}
 		found := false

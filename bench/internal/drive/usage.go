@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // Usage is what a process uses, seen from outside: it does nothing for it.
@@ -20,8 +22,8 @@ type Usage struct {
 	WakeUps float64
 	// CPUNs is the processor time of its threads in nanoseconds.
 	CPUNs float64
-	// Mappings are its memory mappings.
-	Mappings int
+	// Mappings are its memory mappings, FDs its descriptors, and MostFDs how many of these it may have.
+	Mappings, FDs, MostFDs int
 }
 
 // Usage looks the process up in /proc. Threads that have ended do not count.
@@ -44,6 +46,15 @@ func (p *Process) Usage() (Usage, error) {
 		return u, err
 	}
 	u.Mappings = bytes.Count(maps, []byte("\n"))
+	fds, err := os.ReadDir(dir + "/fd")
+	if err != nil {
+		return u, err
+	}
+	var limit unix.Rlimit
+	if err := unix.Prlimit(p.PID(), unix.RLIMIT_NOFILE, nil, &limit); err != nil {
+		return u, err
+	}
+	u.FDs, u.MostFDs = len(fds), int(min(limit.Cur, 1<<30))
 	tasks, err := filepath.Glob(dir + "/task/*")
 	if err != nil {
 		return u, err

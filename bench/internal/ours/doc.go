@@ -6,7 +6,7 @@
 //	spawn plain|memory|shared N     from Spawn until Wait returns, of a program that returns at once
 //	rate GOROUTINES N               N of those by so many goroutines: one sample, wall time for each
 //	call lind|grate1|grate3 N       geteuid of a program, served in Go, by one grate, through three; 10,000 for each sample
-//	cages STATE COUNT 0             has so many more cages that are idle, blocked or busy; one sample, for all
+//	cages STATE COUNT 0             has so many more cages that are bare, idle, blocked, busy or mixed; one sample, for all
 //	stacks COUNT HANDLERS 0         has so many programs under a grate that serves so many of their calls
 //	stuck 0, unstuck 0              has a cage whose exit is stuck, and lets it go
 //	clear 0                         ends all those cages; one sample, for all

@@ -58,8 +58,25 @@ const single = `(module
     (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 24)))
     %s))`
 
+// bare is a program without a memory, so that there can be ten thousand: it waits in poll, of nothing and for ever.
+const bare = `(module
+  (import "lind" "make-syscall" (func $make
+    (param i32 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64) (result i32)))
+  (import "lind" "lind-get-cage-id" (func $self (result i64)))
+  (func (export "_start") (local $me i64)
+    (local.set $me (call $self))
+    (loop $l
+      (if (i32.lt_s
+          (call $make (i32.const 7) (i64.const 0) (local.get $me) (local.get $me)
+            (i64.const 0) (i64.const 0) (i64.const 0) (i64.const 0) (i64.const -1) (i64.const 0)
+            (i64.const 0) (i64.const 0) (i64.const 0) (i64.const 0) (i64.const 0) (i64.const 0))
+          (i32.const 0))
+        (then unreachable))
+      br $l)))`
+
 // states are the programs of cages that are there to be many. A busy one spins when it has read a byte.
 var states = map[string]string{
+	"bare": bare,
 	"idle": fmt.Sprintf(single, `(import "env" "memory" (memory 1 1 shared)) (export "memory" (memory 0))`,
 		`(loop $l (drop (memory.atomic.wait32 (i32.const 128) (i32.const 0) (i64.const -1))) br $l)`),
 	"blocked": fmt.Sprintf(single, `(memory (export "memory") 1)`, `(loop $l call $read br $l)`),

@@ -12,46 +12,68 @@ import (
 	"github.com/lindbridge/lindbridge/bench/internal/drive"
 )
 
-// grow has so many more cages in a state.
+// grow has so many more cages in a state. Half of mixed ones are bare, the other half idle.
 func (d *Driver) grow(r *drive.Request) (drive.Reply, error) {
-	wat, ok := states[r.Arg(0)]
 	n, err := r.Int(1)
-	if !ok || err != nil {
-		return drive.Reply{}, fmt.Errorf("cages %v: want idle, blocked or busy, and a number", r.Args)
-	}
-	m, err := d.module(wat)
 	if err != nil {
 		return drive.Reply{}, err
 	}
-	stdin := d.silent
-	busy := r.Arg(0) == "busy"
+	begin := time.Now()
+	if r.Arg(0) == "mixed" {
+		err = errors.Join(d.more("bare", n/2), d.more("idle", n-n/2))
+	} else {
+		err = d.more(r.Arg(0), n)
+	}
+	took := elapsed(begin)
+	if r.Arg(0) != "busy" { // with them a collection takes minutes: each of its steps waits for its turn
+		debug.FreeOSMemory()
+	}
+	return drive.Reply{Ns: []float64{took}}, err
+}
+
+func (d *Driver) more(state string, n int) error {
+	wat, ok := states[state]
+	if !ok {
+		return fmt.Errorf("no cages are %q: want bare, idle, blocked, busy or mixed", state)
+	}
+	m, err := d.module(wat)
+	if err != nil {
+		return err
+	}
+	bare, busy := state == "bare", state == "busy"
+	p := lindbridge.Program{Module: m, Stdin: d.silent, Stdout: d.in}
+	if bare {
+		p.Stdin, p.Stdout = nil, nil
+	}
 	var starter *os.File
 	if busy {
+		var stdin *os.File
 		if stdin, starter, err = os.Pipe(); err != nil {
-			return drive.Reply{}, err
+			return err
 		}
 		defer stdin.Close()
 		defer starter.Close()
+		p.Stdin = stdin
 	}
-	begin := time.Now()
 	for range n {
-		c, err := d.rt.Spawn(context.Background(), lindbridge.Program{Module: m, Stdin: stdin, Stdout: d.in})
+		c, err := d.rt.Spawn(context.Background(), p)
 		if err != nil {
-			return drive.Reply{}, fmt.Errorf("after %d cages: %w", len(d.crowd), err)
+			return fmt.Errorf("after %d cages: %w", len(d.crowd), err)
 		}
 		d.crowd = append(d.crowd, c)
+		if bare { // it cannot say that it is there: who asked gives it the time
+			continue
+		}
 		if err := d.arrivals(1); err != nil {
-			return drive.Reply{}, err
+			return fmt.Errorf("after %d cages: %w", len(d.crowd), err)
 		}
 	}
 	if busy { // all at once: each has a byte to read
 		if _, err := starter.Write(make([]byte, n)); err != nil {
-			return drive.Reply{}, err
+			return err
 		}
 	}
-	took := elapsed(begin)
-	debug.FreeOSMemory()
-	return drive.Reply{Ns: []float64{took}}, nil
+	return nil
 }
 
 // guarded has so many programs, each under a grate that serves so many of its calls.

@@ -148,7 +148,7 @@ func (k Kinds) Draw(rec *record.Record, dir string) (bool, error) {
 	if !drawn {
 		return false, nil
 	}
-	p.Y.Min, p.Y.Max = math.Pow(10, math.Floor(math.Log10(low))), 10*math.Pow(10, math.Ceil(math.Log10(high)))
+	p.Y.Min, p.Y.Max = math.Pow(10, math.Floor(math.Log10(low))), 8*high
 	p.X.Min, p.X.Max = -0.6, float64(len(k.Rows))-0.4
 	p.NominalX(k.Labels...)
 	return true, p.Save(width, height, filepath.Join(dir, k.File))
