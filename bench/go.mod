@@ -7,6 +7,7 @@ replace github.com/lindbridge/lindbridge => ../
 require (
 	github.com/lindbridge/lindbridge v0.0.0
 	github.com/tetratelabs/wazero v1.12.0
+	go.uber.org/goleak v1.3.0
 	golang.org/x/sys v0.49.0
 	gonum.org/v1/plot v0.17.0
 )

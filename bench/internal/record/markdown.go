@@ -196,7 +196,8 @@ func (r *Record) scale(b *strings.Builder) {
 	b.WriteString("\n## Many cages\n\nOf one process with so many cages of one thread each: its threads and mappings, resident memory for each cage, " +
 		"voluntary context switches of all\nthreads and processor time while nothing is asked of it, how long a spawn took, " +
 		"how long the kill of one more cage (in an atomic wait) takes until\n" +
-		"it is waited for, and the kill of all of them, for each.\n\n" +
+		"it is waited for, and the kill of all of them, for each. Where vm.max_map_count or the limit on descriptors allows fewer than 10,000, there\n" +
+		"are as many as that.\n\n" +
 		"| state | cages | threads | mappings | resident for each | wake-ups | CPU | spawn, each | kill of one, p50 | max | n | kill of all, each |\n" +
 		"| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n")
 	for _, s := range r.Scale {
