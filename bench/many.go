@@ -143,9 +143,11 @@ func (r *room) fit(p *drive.Process, have, n int) (int, error) {
 		return n, r.err
 	}
 	now, err := p.Usage()
-	if err != nil {
-		return 0, err
-	}
+	return r.most(now, have, n), err
+}
+
+// most is fit of a process that uses so much now.
+func (r *room) most(now drive.Usage, have, n int) int {
 	for _, limit := range []struct{ empty, now, most int }{
 		{r.empty.Mappings, now.Mappings, r.mappings}, {r.empty.FDs, now.FDs, now.MostFDs},
 	} {
@@ -154,7 +156,7 @@ func (r *room) fit(p *drive.Process, have, n int) (int, error) {
 			n = int(spare / each)
 		}
 	}
-	return max(n/100*100, have), nil
+	return max(n/100*100, have)
 }
 
 // process is a contestant that is a process.

@@ -116,8 +116,8 @@ func (p *Process) Pinned() bool { return p.pinned }
 // Ended reports whether it was killed or closed.
 func (p *Process) Ended() bool { return p.ended }
 
-// Ask sends a request and waits for the answer, at most for as long as said, from when an attempt was announced anew. On any
-// error of that the process is killed. An answer that says Error is an error, too, and the process goes on.
+// Ask sends a request and waits for the answer, at most for as long as said, from when an attempt was announced anew. On
+// any error of that the process is killed. An answer that says Error is an error, too, and the process goes on.
 func (p *Process) Ask(patience time.Duration, n int, words ...string) (Reply, error) {
 	request := strings.Join(append(words, fmt.Sprint(n)), " ")
 	if p.ended {

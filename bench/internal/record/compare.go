@@ -12,7 +12,8 @@ import (
 // the ratios to the peer, which was measured beside ours each time, are the better part.
 func (r *Record) Compare(w io.Writer, old *Record) error {
 	b := new(strings.Builder)
-	fmt.Fprintf(b, "# Before and after\n\nBefore: %s, %s. After: %s, %s.\n\n| what | before | after | after / before | peer | to peer, before | to peer, after |\n"+
+	fmt.Fprintf(b, "# Before and after\n\nBefore: %s, %s. After: %s, %s.\n\n"+
+		"| what | before | after | after / before | peer | to peer, before | to peer, after |\n"+
 		"| --- | --- | --- | --- | --- | --- | --- |\n",
 		old.When.UTC().Format("2006-01-02 15:04 UTC"), old.Mode, r.When.UTC().Format("2006-01-02 15:04 UTC"), r.Mode)
 	before := map[string]*Line{}

@@ -11,14 +11,16 @@ import (
 
 const method = `## How to read it
 
-- What a row compares was measured in turn in one run, A B A B, each side in a process of its own. The first rounds warm up and are not
-  counted; every other sample is. n is the samples of ours and of the peer.
-- A ratio is the median of the ratios round by round, ours to the peer's, with its 95% interval (order statistics). Below 1 ours is
-  faster. Where the interval is wider than it is away from 1 no ratio is told, but "no difference shown".
-- "met" and "missed" take the whole interval; "undecided" is a limit within it. A max stands for p99 where there are fewer than 100 samples.
-- A row marked "reference" has a figure that others published, or that was measured earlier and elsewhere: it was not measured in this run, so its ratio
-  says little about a few percent, or tens of them.
-- "cannot" is what a peer was asked to end, in a process of its own, and did not within the time that is said; the process was killed.
+- What a row compares was measured in turn in one run, A B A B, each side in a process of its own. The first rounds warm up
+  and are not counted; every other sample is. n is the samples of ours and of the peer.
+- A ratio is the median of the ratios round by round, ours to the peer's, with its 95% interval (order statistics). Below 1
+  ours is faster. Where the interval is wider than it is away from 1 no ratio is told, but "no difference shown".
+- "met" and "missed" take the whole interval; "undecided" is a limit within it. A max stands for p99 where there are fewer
+  than 100 samples.
+- A row marked "reference" has a figure that others published, or that was measured earlier and elsewhere: it was not
+  measured in this run, so that its ratio says nothing about a few tens of percent.
+- "cannot" is what a peer was asked to end, in a process of its own, and did not within the time that is said; the process
+  was killed.
 - "pinned" rows have each side alone on one and the same processor.
 `
 
