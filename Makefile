@@ -32,7 +32,7 @@ GO_TEST_ARGS ?=
 
 .PHONY: help build shim shim-faults grates run test test-c test-grates test-go test-go-nocgo test-rust test-faults \
 	race bench lint lint-go lint-rust lint-sh fmt guests guests-go guests-check header header-check matrix suite model \
-	deps check clean test-invariants fuzz model-large faults soak
+	deps check clean test-invariants fuzz model-large faults soak bench-quick bench-go test-bench
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -55,7 +55,7 @@ grates: deps ## Build the example grates: build/grates
 run: build ## Build, then show a program with busy, waiting and reading threads being ended in four ways
 	scripts/demo.sh $(BUILD)/lindbridge
 
-test: build guests-go header-check guests-check test-c test-grates test-go test-go-nocgo test-rust test-faults ## Run everything that must pass
+test: build guests-go header-check guests-check test-c test-grates test-go test-go-nocgo test-rust test-faults test-bench ## Run everything that must pass
 
 test-go: shim guests-go ## Go tests, with cgo
 	CGO_ENABLED=1 $(GO) test -timeout $(GO_TEST_TIMEOUT) $(GO_TEST_ARGS) ./...
@@ -93,8 +93,19 @@ FUZZTIME ?= 30s
 fuzz: shim guests-go ## Run each fuzz target for a while: make fuzz FUZZTIME=5m [FUZZ='FuzzLoad FuzzCall']
 	scripts/fuzz.sh $(FUZZTIME) $(FUZZ)
 
-bench: build guests-go ## Go benchmarks; GO_TEST_ARGS='-bench Kill' for some
+# More arguments for the benchmarks: make bench BENCH_ARGS='--compare old.json --only Spawn'
+BENCH_ARGS ?=
+bench: shim ## Measure beside what one would use instead, some 12 minutes: docs/benchmarks.md
+	scripts/bench.sh $(BENCH_ARGS)
+
+bench-quick: shim ## The same in two minutes, with few samples
+	scripts/bench.sh --quick $(BENCH_ARGS)
+
+bench-go: build guests-go ## Go benchmarks; GO_TEST_ARGS='-bench Kill' for some
 	$(GO) test -run '^$$' -bench . -benchmem -timeout 60m $(GO_TEST_ARGS) ./...
+
+test-bench: ## Tests of the benchmarks' own code
+	cd bench && $(GO) test -timeout $(GO_TEST_TIMEOUT) ./...
 
 lint: lint-go lint-rust lint-sh ## Formatting, vet and linters; warnings are errors
 
@@ -103,6 +114,7 @@ lint-go: $(GOLANGCI)
 	$(GOLANGCI) run ./...
 	$(GOLANGCI) run --build-tags invariants $(CHECKED)
 	$(GOLANGCI) run --build-tags faults . ./internal/... ./rawposix
+	cd bench && $(abspath $(GOLANGCI)) run --config ../.golangci.yml ./...
 	GOOS=wasip1 GOARCH=wasm $(GO) vet ./guests/gowork
 
 lint-rust:

@@ -30,6 +30,7 @@ type Runtime struct {
 	ids      *cage.Table           // immutable
 	null     *rawposix.Shared      // /dev/null; immutable
 	observer func(exitcoord.Event) // immutable
+	watch    *exitcoord.Watch      // of the deadlines of all stops; immutable
 	trace    func(Trace)           // immutable; or nil
 	running  ids.Map[Cage]         // those that are known to 3i
 
@@ -51,6 +52,7 @@ func New(cfg Config) (*Runtime, error) {
 	rt := &Runtime{
 		sys:      threei.NewSystem(),
 		observer: cfg.Observer,
+		watch:    exitcoord.NewWatch(),
 		trace:    cfg.Trace,
 		cages:    make(map[*Cage]struct{}),
 		modules:  make(map[*Module]struct{}),
@@ -236,6 +238,7 @@ func (rt *Runtime) Close(ctx context.Context) error {
 		modules = append(modules, m)
 	}
 	rt.mu.Unlock()
+	rt.watch.Close()
 	var errs []error
 	for _, m := range modules {
 		errs = append(errs, m.Close())

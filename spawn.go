@@ -133,7 +133,8 @@ func (rt *Runtime) build(p Program, g *grate) (_ *Cage, err error) {
 		return nil, err
 	}
 	c.exit = exitcoord.New(exitcoord.Config{
-		Cage: c.ID(), Stopper: (*stopper)(c), Steps: c.steps(), StopDeadline: grace, Observer: rt.observer,
+		Cage: c.ID(), Stopper: (*stopper)(c), Steps: c.steps(), StopDeadline: grace, Watch: rt.watch,
+		Observer: rt.observer,
 	})
 	err = rt.sys.AddCage(c.ID(), c.exit, threei.CageConfig{Memory: c.memory, Native: c.proc, Cancel: (*canceler)(c)})
 	if err != nil {

@@ -53,10 +53,11 @@
 //
 // # Locks
 //
-// Each Exit has one, mu, and it is a leaf:
+// Each Exit has one, mu, and it is a leaf, save that a Watch takes its own below it:
 //
 //	whatever the caller holds
 //	  Exit.mu
+//	    Watch.mu
 //
 // Nothing is called while mu is held: not the Stopper, no step, not the Observer, no other Exit. It is held for some
 // assignments at a time, so that every method that does not say otherwise may be called anywhere: inside Stop, inside a
@@ -79,7 +80,7 @@
 // exceptions:
 //
 //   - that of the timer of StopDeadline, only if it fires: it asks where the threads are, and ends. Quiescent stops the
-//     timer.
+//     timer. With a Watch, one for each deadline that has passed.
 //   - one for each step with a deadline, which ends when the step does. If that is after the deadline nobody waits for
 //     it; WaitLate can.
 //
@@ -97,8 +98,9 @@
 // report. A channel to a goroutine that tells gives the order too, but tells when the exit is long over. So events go
 // through a queue, told by whoever finds nobody telling: see eventQueue.
 //
-// Setting the deadline's timer after Stop, when most exits are over or nearly so, would save a quarter of a microsecond,
-// and lose the report of a Stop that takes longer than it may: just when one wants to know.
+// Setting the deadline's timer after Stop, when most exits are over or nearly so, would save what it costs, and lose the
+// report of a Stop that takes longer than it may: just when one wants to know. That is a quarter of a microsecond in a
+// process that is busy, and in one that is not some microseconds and a thread that is woken for nothing: hence Watch.
 //
 // An exec as a cause of its own, to be taken back by Resume, would make the cause something that changes. As it is, an
 // exec has none, and the first cause is the first whether an exec was on its way or not.

@@ -73,6 +73,8 @@ type Config struct {
 	Steps []Step
 	// StopDeadline is how long phase 1 may take until the exit is Stuck; 0 or less means that it is never Stuck.
 	StopDeadline time.Duration
+	// Watch keeps the deadline, with those of other exits. It may be nil: then a timer does.
+	Watch *Watch
 	// Observer is told every Event, in order, one at a time, with no lock held: usually on the goroutine that makes the
 	// event, else on the one that is just calling Observer. It may call any method of the Exit, and it must not wait
 	// for the exit, which waits for it. A panic of it is counted in the report and otherwise ignored. It may be nil.
@@ -88,6 +90,7 @@ type Exit struct {
 	stopper  Stopper       // immutable; may be nil
 	steps    []Step        // immutable
 	deadline time.Duration // immutable
+	watch    *Watch        // immutable; may be nil
 	observer func(Event)   // immutable; may be nil
 	done     chan struct{} // immutable; closed once, at Zombie
 
@@ -122,8 +125,8 @@ type Exit struct {
 // New is the exit of a cage that is Running. It starts nothing.
 func New(cfg Config) *Exit {
 	return &Exit{
-		cage: cfg.Cage, stopper: cfg.Stopper, steps: cfg.Steps, deadline: cfg.StopDeadline, observer: cfg.Observer,
-		done: make(chan struct{}),
+		cage: cfg.Cage, stopper: cfg.Stopper, steps: cfg.Steps, deadline: cfg.StopDeadline, watch: cfg.Watch,
+		observer: cfg.Observer, done: make(chan struct{}),
 	}
 }
 
@@ -252,7 +255,7 @@ func (x *Exit) Status() (Status, bool) {
 func (x *Exit) beginStoppingLocked() {
 	x.mu.AssertHeld()
 	x.stoppingAt = time.Now()
-	x.startStopWatchLocked()
+	x.startStopWatchLocked(x.stoppingAt)
 	x.advanceLocked(Running, Stopping, x.stoppingAt)
 }
 

@@ -23,7 +23,8 @@ type Stuck struct {
 // stopWatch watches one stop. Guarded by the Exit's mu.
 type stopWatch struct {
 	turn  uint64      // one more for each stop that ended; tells a timer that fires late that its stop is over
-	timer *time.Timer // nil unless the stop has a deadline and is not over
+	timer *time.Timer // without a Watch: nil unless the stop has a deadline and is not over
+	due   deadline    // with one: in it as long as timer would be there; guarded by the Watch's mu
 	stuck *Stuck      // nil unless the deadline has passed. What it points to is immutable
 	c     chan struct{}
 }
@@ -55,14 +56,19 @@ func (s *stopWatch) channel() chan struct{} {
 	return s.c
 }
 
-// startStopWatchLocked sets the deadline's timer. It must precede Stop, which is not to block but might: when thousands
-// of threads are to be interrupted, or when it is wrong.
-func (x *Exit) startStopWatchLocked() {
+// startStopWatchLocked sets the deadline, for a stop that begins now. It must precede Stop, which is not to block but
+// might: when thousands of threads are to be interrupted, or when it is wrong.
+func (x *Exit) startStopWatchLocked(now time.Time) {
 	x.mu.AssertHeld()
 	if x.deadline <= 0 {
 		return
 	}
 	turn := x.stop.turn
+	if x.watch != nil {
+		x.stop.due = deadline{at: now.Add(x.deadline), exit: x, turn: turn}
+		x.watch.add(&x.stop.due, now)
+		return
+	}
 	x.stop.timer = time.AfterFunc(x.deadline, func() { x.deadlinePassed(turn) })
 }
 
@@ -71,6 +77,9 @@ func (x *Exit) endStopWatchLocked(now time.Time) {
 	x.mu.AssertHeld()
 	s := &x.stop
 	s.turn++
+	if x.watch != nil && x.deadline > 0 {
+		x.watch.remove(&s.due)
+	}
 	if s.timer != nil {
 		s.timer.Stop() // one that has fired already finds that its turn is over
 		s.timer = nil

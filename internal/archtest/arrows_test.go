@@ -41,6 +41,18 @@ var allowed = map[string][]string{
 	"guests/gowork":      nil,
 	"guests/matrix":      nil,
 	"guests/matrix/dump": {"guests/matrix"},
+
+	// A module of its own, so that who uses this one does not get what it depends on. Nothing imports it.
+	"bench": {
+		"bench/internal/drive", "bench/internal/ours", "bench/internal/plots", "bench/internal/record", "bench/internal/stat",
+		"bench/internal/wazero",
+	},
+	"bench/internal/drive":  nil,
+	"bench/internal/ours":   {".", "bench/internal/drive", "guests/matrix"},
+	"bench/internal/plots":  {"bench/internal/record"},
+	"bench/internal/record": {"bench/internal/stat"},
+	"bench/internal/stat":   nil,
+	"bench/internal/wazero": {"bench/internal/drive"},
 }
 
 func TestImports_FollowTheArrows(t *testing.T) {
@@ -101,11 +113,13 @@ func TestImports_ArrowsHaveNoCycleAndNameOnlyPackagesThatExist(t *testing.T) {
 // libraries are the modules outside the standard library that packages may use, outside their tests. Everything else is a
 // decision to be made in go.mod and here, on purpose.
 var libraries = map[string][]string{
-	"golang.org/x/sys":             {"*"},
-	"github.com/ebitengine/purego": {"bridge"},
-	"github.com/google/shlex":      {"cmd/lindbridge"},
-	"github.com/petermattis/goid":  {"internal/lockcheck"},
-	"github.com/spf13/cobra":       {"cmd/lindbridge"},
+	"golang.org/x/sys":              {"*"},
+	"github.com/ebitengine/purego":  {"bridge"},
+	"github.com/google/shlex":       {"cmd/lindbridge"},
+	"github.com/petermattis/goid":   {"internal/lockcheck"},
+	"github.com/spf13/cobra":        {"cmd/lindbridge"},
+	"github.com/tetratelabs/wazero": {"bench/internal/wazero"},
+	"gonum.org/v1/plot":             {"bench/internal/plots"},
 }
 
 func TestImports_UseOnlyTheLibrariesThatWereChosen(t *testing.T) {

@@ -1,0 +1,2 @@
+// Package plots draws what a run of the benchmarks has found.
+package plots
