@@ -79,7 +79,7 @@ func (h *Host) NewProcess(cfg ProcessConfig) (*Process, error) {
 	if cfg.MaxFDs != 0 && cfg.MaxFDs < p.maxFDs {
 		p.maxFDs = cfg.MaxFDs
 	}
-	p.table.SetLimit(min(p.table.Limit(), p.maxFDs))
+	_ = p.table.SetLimit(min(p.table.Limit(), p.maxFDs)) // nobody but the caller has the table yet
 	return p, nil
 }
 
