@@ -35,7 +35,13 @@ func TestLocks_TakenInTheWrongOrderAreCaught(t *testing.T) {
 		"two rows as they came": {func() { lockRows(b, a)() }, ""},
 		"row, then grate":       {func() { a.rowMu.Lock(); b.grateMu.Lock(); inside(); b.grateMu.Unlock(); a.rowMu.Unlock() }, ""},
 		"two rows backwards": {
-			func() { b.rowMu.LockKeyed(b.seq); a.rowMu.LockKeyed(a.seq); inside(); a.rowMu.Unlock(); b.rowMu.Unlock() },
+			func() {
+				b.rowMu.LockKeyed(b.seq)
+				a.rowMu.LockKeyed(a.seq)
+				inside()
+				a.rowMu.Unlock()
+				b.rowMu.Unlock()
+			},
 			"threei cage.rowMu is taken while threei cage.rowMu is held: key",
 		},
 		"grate, then row": {

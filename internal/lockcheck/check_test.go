@@ -63,6 +63,7 @@ func TestOrder_IsCheckedAtEachLock(t *testing.T) {
 				o1.Lock()
 				i1.Lock()
 				s.Lock()
+				inside()
 				s.Unlock()
 				i1.Unlock()
 				o1.Unlock()
