@@ -44,12 +44,17 @@ var stackMore = fmt.Sprintf(`
       (return (i64.add (i64.load (i32.const %[2]d)) (i64.and (local.get $v) (i64.const 0xffff)))))
       (return (i64.load offset=8 (i32.const %[2]d))))
     (i64.add (i64.and (local.get $v) (i64.const 7)) (i64.const 1000)))
-  (func $step (param $target i64) (result i32) (local $p i32) (local $n i32) (local $r i32)
+  (func $step (param $target i64) (result i32)
+    (local $p i32) (local $n i32) (local $r i32) (local $number i32)
     (local.set $n (i32.atomic.rmw.add (i32.const %[3]d) (i32.const 1)))
     (if (i32.ge_u (local.get $n) (i32.load (i32.const %[4]d))) (then (return (i32.const -1))))
     (local.set $p (i32.add (i32.const %[5]d) (i32.mul (i32.rem_u (local.get $n) (i32.const %[6]d)) (i32.const %[7]d))))
-    (local.set $r (call $make (i32.wrap_i64 (call $word (local.get $p) (local.get $target))) (i64.const 0) (call $self)
+    (local.set $number (i32.wrap_i64 (call $word (local.get $p) (local.get $target))))
+    (local.set $r (call $make (local.get $number) (i64.const 0) (call $self)
       (local.get $target) %[8]s))
+    ;; Of what has 64 bits, an offset or the address that a copy answers, these are some 32.
+    (if (i32.or (i32.eq (local.get $number) (i32.const 8)) (i32.eq (local.get $number) (i32.const 1002)))
+      (then (return (i32.const 0))))
     (if (i32.and (i32.lt_s (local.get $r) (i32.const -4095)) (i32.ge_u (local.get $r) (i32.const 0xe0020000)))
       (then (drop (i32.load (local.get $r))))) ;; a fault whose address is the answer
     (local.get $r))`,
@@ -162,8 +167,8 @@ func (w *stackWorld) verify(t *testing.T, i int, c *Cage) {
 	switch r.Cause.Kind {
 	case exitcoord.Trap:
 		// A grate registers functions that it does not have. Anything else that traps is $step, or the host.
-		if i == 2 || strings.Contains(r.Cause.Message, "memory fault") {
-			t.Errorf("cage %d of the stack: %v", i, r)
+		if i == 2 || strings.Contains(r.Cause.Message, "out of bounds memory access") {
+			t.Errorf("cage %d of the stack: %v\n%q", i, r, r.Cause.Message)
 		}
 	case exitcoord.StartFailed, exitcoord.HostFailure, exitcoord.RuntimeClose:
 		t.Errorf("cage %d of the stack: %v", i, r)

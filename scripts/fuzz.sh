@@ -21,7 +21,8 @@ while read -r name package; do
 	[[ $wanted == "  " || $wanted == *" $name "* ]] || continue
 	echo "=== $name in $package"
 	ran=$((ran + 1))
-	go test -run '^$' -fuzz "^$name\$" -fuzztime "$time" "$package" || failed+=("$name")
+	# Where threads race, what an input covers is not the same each time: to make such a one smaller would take all the time.
+	go test -run '^$' -fuzz "^$name\$" -fuzztime "$time" -fuzzminimizetime 10x "$package" || failed+=("$name")
 done <<<"$targets"
 if ((${#failed[@]})); then
 	echo "fuzz: failed: ${failed[*]}" >&2

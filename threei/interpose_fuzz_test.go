@@ -51,8 +51,11 @@ func FuzzInterpose(f *testing.F) {
 		all = append(all, op(i, i+1, register, id, 7, id+3, 3)...)
 		all = append(all, op(i, i, copyTable, id+1, id+2)...)
 		all = append(all, op(i, i, call, 7)...)
-		all = append(all, op(i, i, copyData, base+64, id+1, base+128, id+2, 64)...)
-		all = append(all, op(i, i, copyData, base+4, id+4, base+128, id+2, 64)...)
+		all = append(all, op(i, i, copyData, base+66, id+1, base+127, id+2, 64)...) // an address is of the cage 10 + itself mod 5
+		all = append(all, op(i, 2, copyData, base+65, id, base+127, id+2, 64)...)
+		all = append(all, op(i, 3, copyData, base+65, id, base+128, id+3, 64, 1)...)
+		all = append(all, op(i, i, copyData, base+4, id+4, base+127, id+2, 64)...)
+		all = append(all, op(i, i, copyData, base+127, id+2, base+4, id+4, 64)...)
 		all = append(all, op(i, i, register, id+uint64(i), wide+500, id+4, wide)...)
 		all = append(all, op(i, i, register, id+1, 1023, id+5)...)
 		all = append(all, op(i, i, stop)...)
@@ -176,7 +179,9 @@ func (w *interposed) make(c *cage, op byte, a *threei.Args) {
 		w.answer("copy_handler_table", w.SyscallNative(t, abi.CallCopyHandlerTableToCage, a))
 	case 2: // source, its cage, destination, its cage, length, kind
 		*a = threei.Args{Val: [6]uint64{v[0], v[2], v[4], v[5]}, Cage: [6]abi.CageID{abi.CageID(v[1]), abi.CageID(v[3])}}
-		w.answer("copy_data", w.SyscallNative(t, abi.CallCopyDataBetweenCages, a))
+		if r := w.SyscallNative(t, abi.CallCopyDataBetweenCages, a); r != int64(v[2]) { // it answers the destination
+			w.answer("copy_data", r)
+		}
 	case 6: // call, target
 		w.SyscallOn(t, abi.CageID(v[1]), abi.Call(v[0]%1030), a)
 	default:

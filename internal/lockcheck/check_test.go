@@ -63,18 +63,19 @@ func TestOrder_IsCheckedAtEachLock(t *testing.T) {
 				o1.Lock()
 				i1.Lock()
 				s.Lock()
+				inside()
 				s.Unlock()
 				i1.Unlock()
 				o1.Unlock()
 			},
 			"seldom is taken while outer is held",
 		},
-		{"two of a class", func() { i1.Lock(); i2.Lock(); i2.Unlock(); i1.Unlock() }, "inner is taken while inner is held"},
-		{"two by their keys", func() { o1.LockKeyed(1); o2.LockKeyed(2); o2.Unlock(); o1.Unlock() }, ""},
-		{"two against their keys", func() { o1.LockKeyed(2); o2.LockKeyed(1); o2.Unlock(); o1.Unlock() }, "key 2 before key 1"},
-		{"two with the same key", func() { o1.LockKeyed(2); o2.LockKeyed(2); o2.Unlock(); o1.Unlock() }, "key 2 before key 2"},
-		{"two, one without a key", func() { o1.LockKeyed(1); o2.Lock(); o2.Unlock(); o1.Unlock() }, "need keys"},
-		{"keys of a class without", func() { i1.LockKeyed(1); i2.LockKeyed(2); i2.Unlock(); i1.Unlock() }, "one of the class"},
+		{"two of a class", func() { i1.Lock(); i2.Lock(); inside(); i2.Unlock(); i1.Unlock() }, "inner is taken while inner is held"},
+		{"two by their keys", func() { o1.LockKeyed(1); o2.LockKeyed(2); inside(); o2.Unlock(); o1.Unlock() }, ""},
+		{"two against their keys", func() { o1.LockKeyed(2); o2.LockKeyed(1); inside(); o2.Unlock(); o1.Unlock() }, "key 2 before key 1"},
+		{"two with the same key", func() { o1.LockKeyed(2); o2.LockKeyed(2); inside(); o2.Unlock(); o1.Unlock() }, "key 2 before key 2"},
+		{"two, one without a key", func() { o1.LockKeyed(1); o2.Lock(); inside(); o2.Unlock(); o1.Unlock() }, "need keys"},
+		{"keys of a class without", func() { i1.LockKeyed(1); i2.LockKeyed(2); inside(); i2.Unlock(); i1.Unlock() }, "one of the class"},
 		{"out of order, without waiting", func() { i1.Lock(); o1.TryLock(); o1.Unlock(); i1.Unlock() }, ""},
 		{"nothing held", func() { o1.Lock(); inside(); o1.Unlock(); lockcheck.NoneHeld("a step") }, ""},
 		{
