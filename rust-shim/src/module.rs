@@ -173,7 +173,6 @@ impl Module {
         } else {
             None
         };
-        engine.modules.fetch_add(1, Ordering::Relaxed);
         let module = Arc::new(Module {
             engine: engine.clone(),
             compiled,
@@ -239,8 +238,14 @@ impl Module {
     }
 }
 
-impl Drop for Module {
-    fn drop(&mut self) {
+impl Module {
+    /// It has a handle from here on, and is among the modules of its engine until that is deleted.
+    pub fn counts(&self) {
+        self.engine.modules.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Its handle was deleted. Domains, and threads that are just leaving, may hold the module for longer.
+    pub fn was_deleted(&self) {
         self.engine.modules.fetch_sub(1, Ordering::Relaxed);
     }
 }

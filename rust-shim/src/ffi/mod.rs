@@ -358,6 +358,7 @@ unsafe fn load(
                 std::slice::from_raw_parts(bytes, len as usize)
             };
             let loaded = by(&engine, bytes)?;
+            loaded.counts();
             put(module, MODULES.insert(|_| loaded), "module")
         })
     }
@@ -475,7 +476,7 @@ pub unsafe extern "C" fn lindshim_module_delete(module: u64, err: *mut ErrorText
             if module == 0 {
                 return Ok(());
             }
-            MODULES.remove(module).map(drop)
+            MODULES.remove(module).map(|module| module.was_deleted())
         })
     }
 }
