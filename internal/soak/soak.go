@@ -367,6 +367,9 @@ func (s *soak) replay() string {
 	}
 	s.mu.Unlock()
 	text := fmt.Sprintf("--seed %d --replay --from %d --workers %d --cages %d", s.cfg.Seed, max(from-2, 0), s.cfg.Workers, s.cfg.Cages)
+	if s.cfg.Programs > 0 {
+		text += fmt.Sprintf(" --programs %d", s.cfg.Programs)
+	}
 	if s.cfg.Faults {
 		text += " --faults"
 	}
