@@ -39,8 +39,8 @@ func (s *soak) takeRest() (*rest, error) {
 	return &rest{holds, goroutines(), stats}, err
 }
 
-// figures are what r has of them.
-func (r *rest) figures() AtRest {
+// atRest is what the figures have of r.
+func atRest(r *rest) AtRest {
 	return AtRest{
 		Threads: r.holds.Threads, Goroutines: r.goroutines, Descriptors: len(r.holds.FDs),
 		Mappings: r.holds.Mappings, Resident: r.holds.Resident,
@@ -78,7 +78,7 @@ func (s *soak) compareRest(before *rest) error {
 	}
 	s.count.change(func(f *Figures) {
 		f.Rests++
-		f.AtRest = append(f.AtRest, now.figures())
+		f.AtRest = append(f.AtRest, atRest(now))
 	})
 	return nil
 }

@@ -185,7 +185,7 @@ func (s *soak) run(ctx context.Context, began time.Time) error {
 	if err != nil {
 		return err
 	}
-	s.count.change(func(f *Figures) { f.AtRest = append(f.AtRest, warm.figures()) })
+	s.count.change(func(f *Figures) { f.AtRest = append(f.AtRest, atRest(warm)) })
 	for ctx.Err() == nil && !s.over() && time.Now().Before(end) {
 		// Every other time the shim fails too, which is not told by cage: what is measured are the times in between.
 		s.bursts++
