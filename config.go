@@ -76,6 +76,6 @@ type Config struct {
 	// many at once. It must not block for long.
 	Trace func(Trace)
 	// Observer, if not nil, is told of each event of each exit, in order for each cage. It is called on the thread where
-	// the event happens and must not block: see exitcoord.Event.
+	// the event happens and must not block: see exitcoord.Event. Cage.Wait returns when it has heard of phase zombie.
 	Observer func(exitcoord.Event)
 }

@@ -24,6 +24,7 @@ type Armed struct {
 	plan    Plan
 	left    int           // guarded by registry.mu of the point
 	hits    atomic.Int64  // how often it has happened
+	cage    atomic.Uint64 // to whom it has first; 0 where that is not known
 	reached chan struct{} // closed when it has happened for the first time
 	lifted  chan struct{} // closed by Lift
 	once    sync.Once
@@ -57,6 +58,9 @@ func Arm(p Plan) *Armed {
 
 // Reached is closed when it has happened for the first time.
 func (a *Armed) Reached() <-chan struct{} { return a.reached }
+
+// Cage is the cage that it has happened to first; 0 if it has not, or at a point that knows of no cage.
+func (a *Armed) Cage() uint64 { return a.cage.Load() }
 
 // Hits is how often it has happened.
 func (a *Armed) Hits() int { return int(a.hits.Load()) }
@@ -95,6 +99,7 @@ func at(p Point, cage uint64) error {
 	}
 	registry.hits[p].Add(1)
 	if a.hits.Add(1) == 1 {
+		a.cage.Store(cage)
 		close(a.reached)
 	}
 	switch a.plan.Action {

@@ -46,6 +46,9 @@ func TestAt_HappensToItsCageAsOftenAsPlanned(t *testing.T) {
 	default:
 		t.Error("it was not reached")
 	}
+	if a.Cage() != 7 {
+		t.Errorf("it happened to cage %d", a.Cage())
+	}
 	if a.Hits() != 2 || Hits()["step timers"] < 2 {
 		t.Errorf("%d hits, %v in all", a.Hits(), Hits())
 	}

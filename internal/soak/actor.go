@@ -129,7 +129,7 @@ func (a *actor) armAt(c *lindbridge.Cage) {
 			return
 		}
 		a.pause(f.For)
-		if c := a.suspect.Load(); c != nil {
+		if c := a.suspect.Load(); c != nil && armed.Cage() == uint64(c.ID()) {
 			a.checkHeld(c)
 		}
 		armed.Lift()

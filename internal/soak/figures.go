@@ -73,11 +73,22 @@ type Figures struct {
 	Faults map[string]uint64
 	// Rests are how often all was compared with what there was after the warm-up.
 	Rests int64
+	// AtRest is what the process held after the warm-up, and at each rest.
+	AtRest []AtRest
 	// Phases are the times of exits that no fault was planned for: "stop" from the begin of the stop until quiescent, "step
 	// NAME" of each step, "clean" from quiescent until zombie, "exit" all of it.
 	Phases map[string]Quantiles
 	// Violations are what was found wrong: none in a good soak.
 	Violations []*Violation
+}
+
+// AtRest is what the process holds when no cage is left.
+type AtRest struct {
+	Threads     int   `json:"threads"`
+	Goroutines  int   `json:"goroutines"` // those of the shim's threads left out
+	Descriptors int   `json:"descriptors"`
+	Mappings    int   `json:"mappings"`
+	Resident    int64 `json:"resident_bytes"`
 }
 
 // counters are the figures as they grow. Safe for concurrent use.
@@ -134,7 +145,7 @@ func (c *counters) snapshot() Figures {
 	defer c.mu.Unlock()
 	f := c.f
 	f.Plans, f.Causes = cloneMap(f.Plans), cloneMap(f.Causes)
-	f.Violations = slices.Clone(f.Violations)
+	f.Violations, f.AtRest = slices.Clone(f.Violations), slices.Clone(f.AtRest)
 	return f
 }
 

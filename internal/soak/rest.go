@@ -18,11 +18,11 @@ type rest struct {
 }
 
 // What may be more than after the warm-up and is no leak: threads and goroutines of Go's own, and what the runtimes of Go
-// and C keep of memory, in pieces. A cage that leaks holds a mapping or more, so that a leak of one in a hundred shows
-// within a minute.
+// and C keep of memory, in pieces, the more the more threads there were at once: a busy machine has more of them than the
+// warm-up had. A cage that leaks holds a mapping or more, so that a leak of one in a hundred shows within minutes.
 const (
 	moreThreads    = 12
-	moreMappings   = 512
+	moreMappings   = 1024
 	moreResident   = 192 << 20
 	moreGoroutines = 4
 	// settling is how long what is given back may take to show: a thread that was joined leaves a moment later.
@@ -37,6 +37,14 @@ func (s *soak) takeRest() (*rest, error) {
 	}
 	stats, err := s.rt.Stats()
 	return &rest{holds, goroutines(), stats}, err
+}
+
+// atRest is what the figures have of r.
+func atRest(r *rest) AtRest {
+	return AtRest{
+		Threads: r.holds.Threads, Goroutines: r.goroutines, Descriptors: len(r.holds.FDs),
+		Mappings: r.holds.Mappings, Resident: r.holds.Resident,
+	}
 }
 
 // goroutines is how many there are, without those that stand for the shim's threads, which come and go with them.
@@ -54,9 +62,10 @@ func goroutines() int {
 func (s *soak) compareRest(before *rest) error {
 	s.check.Rest()
 	var more []string
+	var now *rest
 	for end := time.Now().Add(settling); ; {
-		now, err := s.takeRest()
-		if err != nil {
+		var err error
+		if now, err = s.takeRest(); err != nil {
 			return err
 		}
 		if more = before.left(now); len(more) == 0 || time.Now().After(end) {
@@ -67,7 +76,10 @@ func (s *soak) compareRest(before *rest) error {
 	if len(more) > 0 {
 		s.object(&Violation{Invariant: "rest", Text: "left behind: " + strings.Join(more, "; ")})
 	}
-	s.count.change(func(f *Figures) { f.Rests++ })
+	s.count.change(func(f *Figures) {
+		f.Rests++
+		f.AtRest = append(f.AtRest, atRest(now))
+	})
 	return nil
 }
 

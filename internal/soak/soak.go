@@ -185,6 +185,7 @@ func (s *soak) run(ctx context.Context, began time.Time) error {
 	if err != nil {
 		return err
 	}
+	s.count.change(func(f *Figures) { f.AtRest = append(f.AtRest, atRest(warm)) })
 	for ctx.Err() == nil && !s.over() && time.Now().Before(end) {
 		// Every other time the shim fails too, which is not told by cage: what is measured are the times in between.
 		s.bursts++
@@ -367,6 +368,9 @@ func (s *soak) replay() string {
 	}
 	s.mu.Unlock()
 	text := fmt.Sprintf("--seed %d --replay --from %d --workers %d --cages %d", s.cfg.Seed, max(from-2, 0), s.cfg.Workers, s.cfg.Cages)
+	if s.cfg.Programs > 0 {
+		text += fmt.Sprintf(" --programs %d", s.cfg.Programs)
+	}
 	if s.cfg.Faults {
 		text += " --faults"
 	}

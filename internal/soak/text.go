@@ -18,6 +18,13 @@ func (f Figures) String() string {
 		f.Cages, f.Exits, f.Stuck, f.Refused, f.Rests, len(f.Violations))
 	fmt.Fprintf(&b, "plans:  %s\n", list(f.Plans))
 	fmt.Fprintf(&b, "causes: %s\n", list(f.Causes))
+	for i, r := range f.AtRest {
+		if i != 0 && i != len(f.AtRest)/2 && i != len(f.AtRest)-1 {
+			continue // the first, which is that of the warm-up, one in the middle, and the last
+		}
+		fmt.Fprintf(&b, "rest %d: %d threads, %d goroutines, %d descriptors, %d mappings, %d MiB resident\n",
+			i, r.Threads, r.Goroutines, r.Descriptors, r.Mappings, r.Resident>>20)
+	}
 	if len(f.Faults) > 0 {
 		fmt.Fprintf(&b, "faults: %s\n", list(f.Faults))
 	}
@@ -68,6 +75,7 @@ type figuresJSON struct {
 	Stuck      int64                    `json:"stuck"`
 	Refused    int64                    `json:"refused"`
 	Rests      int64                    `json:"rests"`
+	AtRest     []AtRest                 `json:"at_rest"`
 	Plans      map[string]int64         `json:"plans"`
 	Causes     map[string]int64         `json:"causes"`
 	Faults     map[string]uint64        `json:"faults"`
@@ -86,7 +94,7 @@ type quantilesJSON struct {
 func (f Figures) WriteJSON(w io.Writer) error {
 	out := figuresJSON{
 		Seed: f.Seed, ElapsedNs: f.Elapsed.Nanoseconds(), Cages: f.Cages, Exits: f.Exits, Stuck: f.Stuck,
-		Refused: f.Refused, Rests: f.Rests, Plans: f.Plans, Causes: f.Causes, Faults: f.Faults,
+		Refused: f.Refused, Rests: f.Rests, AtRest: f.AtRest, Plans: f.Plans, Causes: f.Causes, Faults: f.Faults,
 		Phases: map[string]quantilesJSON{}, Violations: []string{},
 	}
 	for name, q := range f.Phases {
