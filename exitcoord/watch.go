@@ -7,10 +7,10 @@ import (
 )
 
 // Watch keeps the deadlines of the stops of many cages with one timer, which it sets only for a deadline that is earlier
-// than all that it has. It is there because setting a timer costs more than it seems: when the process has nothing else to do,
-// Go wakes an OS thread to see to the new timer, on a processor that the exit itself could use. A stop takes microseconds
-// and may take a second, so that nearly all of those timers would be set for nothing. As it is, that happens once
-// in the time that a stop may take, however many there are.
+// than all that it has. It is there because setting a timer costs more than it seems: when the process has nothing else to
+// do, Go wakes an OS thread to see to the new timer, on a processor that the exit itself could use. A stop takes
+// microseconds and may take a second, so that nearly all of those timers would be set for nothing. As it is, that happens
+// once in the time that a stop may take, however many there are.
 //
 // When the last stop is over the timer fires once more, and is then not set until there is another stop.
 //
