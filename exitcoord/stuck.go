@@ -54,8 +54,8 @@ func (s *stopWatch) channel() chan struct{} {
 	return s.c
 }
 
-// startStopWatchLocked sets the deadline, for a stop that begins now. It must precede Stop, which is not to block but might:
-// when thousands of threads are to be interrupted, or when it is wrong.
+// startStopWatchLocked sets the deadline, for a stop that begins now. It must precede Stop, which is not to block but
+// might: when thousands of threads are to be interrupted, or when it is wrong.
 func (x *Exit) startStopWatchLocked(now time.Time) {
 	if x.deadline <= 0 {
 		return
