@@ -29,8 +29,8 @@ type Driver struct {
 	stuck   *stuck
 }
 
-// New makes the runtime that all is measured on. The shim is where the environment says. silent is a pipe that nothing comes
-// from; it stays the caller's.
+// New makes the runtime that all is measured on. The shim is where the environment says. silent is a pipe that nothing
+// comes from; it stays the caller's.
 func New(silent *os.File) (*Driver, error) {
 	d := &Driver{modules: map[string]*lindbridge.Module{}, silent: silent}
 	// Ten thousand cages that are blocked have some descriptors each. Who may not raise the limit has fewer cages.
