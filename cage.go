@@ -30,7 +30,8 @@ type Cage struct {
 	threads   atomic.Int64  // guest threads that have not ended
 	inStop    atomic.Bool   // the shim is just being asked to stop the cage
 	adopted   bool          // it is the runtime's to end; guarded by rt.mu
-	done      chan struct{} // closed when the cage is a zombie and its output was copied
+	done      chan struct{} // closed when the cage is a zombie and its output was copied: see ended
+	awaited   atomic.Bool   // somebody has asked for done, and may wait for it
 
 	timerMu sync.Mutex
 	timer   *time.Timer // ends the cage at its time limit, or nil; guarded by timerMu
@@ -50,7 +51,7 @@ func (c *Cage) Wait(ctx context.Context) (exitcoord.Status, error) {
 	case <-c.done:
 	default:
 		select {
-		case <-c.done:
+		case <-c.ended():
 		case <-ctx.Done():
 			return exitcoord.Status{}, fmt.Errorf("wait for cage %d: %w", c.ID(), context.Cause(ctx))
 		}
@@ -61,7 +62,13 @@ func (c *Cage) Wait(ctx context.Context) (exitcoord.Status, error) {
 }
 
 // Done is closed when Wait would return at once.
-func (c *Cage) Done() <-chan struct{} { return c.done }
+func (c *Cage) Done() <-chan struct{} { return c.ended() }
+
+// ended is done, for one who waits for it.
+func (c *Cage) ended() <-chan struct{} {
+	c.awaited.Store(true) // must precede the wait: see quiescent
+	return c.done
+}
 
 // over reports whether Done is closed.
 func (c *Cage) over() bool {

@@ -212,7 +212,7 @@ func (rt *Runtime) Close(ctx context.Context) error {
 	}
 	for len(left) > 0 {
 		select {
-		case <-left[0].done:
+		case <-left[0].ended():
 			left = left[1:]
 		case <-ctx.Done():
 			left = slices.DeleteFunc(left, (*Cage).over)

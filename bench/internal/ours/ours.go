@@ -60,6 +60,8 @@ func (d *Driver) Do(r *drive.Request) (drive.Reply, error) {
 		return d.kill(r)
 	case "spawn":
 		return d.spawn(r)
+	case "crop":
+		return d.crop(r)
 	case "rate":
 		return d.rate(r)
 	case "call":

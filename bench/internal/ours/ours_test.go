@@ -39,6 +39,7 @@ func TestDriver_AnswersEachRequest(t *testing.T) {
 		{text: "spawn plain 2", samples: 2},
 		{text: "spawn memory 2", samples: 2},
 		{text: "spawn shared 2", samples: 2},
+		{text: "crop 1", samples: 1},
 		{text: "rate 2 4", samples: 1},
 		{text: "call lind 2", samples: 2},
 		{text: "call grate1 2", samples: 2},
