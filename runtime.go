@@ -74,6 +74,7 @@ func New(cfg Config) (*Runtime, error) {
 	rt.wasi = wasip1.New(rt.sys)
 	rt.ids = cage.New(cage.Config{MaxCages: or(cfg.MaxCages, DefaultMaxCages)})
 
+	growFutexTable(or(cfg.MaxThreads, DefaultMaxThreads))
 	native := bridge.Config{
 		Path:           cfg.ShimPath,
 		CacheDir:       cfg.CacheDir,
