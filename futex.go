@@ -15,7 +15,7 @@ const (
 	maxFutexSlots = 4096
 )
 
-// growFutexTable gives the process's table of futexes a slot for about four threads. Left alone the kernel gives it some for
+// growFutexTable gives the process's table of futexes a slot for each four threads. Left alone the kernel gives it some for
 // each processor, 16 on two of them, however many threads there are: then every wait and every wake, of whoever, looks
 // through hundreds of those that sleep, and takes hundreds of microseconds with ten thousand asleep.
 //
