@@ -104,8 +104,8 @@ bench-quick: shim ## The same in two minutes, with few samples
 bench-go: build guests-go ## Go benchmarks; GO_TEST_ARGS='-bench Kill' for some
 	$(GO) test -run '^$$' -bench . -benchmem -timeout 60m $(GO_TEST_ARGS) ./...
 
-test-bench: ## Tests of the benchmarks' own code
-	cd bench && $(GO) test -timeout $(GO_TEST_TIMEOUT) ./...
+test-bench: shim ## Tests of the benchmarks' own code
+	cd bench && LINDBRIDGE_SHIM=$(abspath $(BUILD)/liblindshim.so) $(GO) test -timeout $(GO_TEST_TIMEOUT) ./...
 
 lint: lint-go lint-rust lint-sh ## Formatting, vet and linters; warnings are errors
 

@@ -192,6 +192,22 @@ func BenchmarkSpawnRunExit(b *testing.B) {
 	}
 }
 
+// BenchmarkSpawnMany is 100 tiny programs that are spawned, and then waited for: nobody waits while the first ones end.
+func BenchmarkSpawnMany(b *testing.B) {
+	rt := newRuntime(b)
+	m := load(b, rt, `(module (memory (export "memory") 1) (func (export "_start")))`)
+	cages := make([]*lindbridge.Cage, 100)
+	for b.Loop() {
+		for i := range cages {
+			cages[i] = spawn(b, rt, lindbridge.Program{Module: m})
+		}
+		for _, c := range cages {
+			finish(b, c)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N*len(cages)), "us/cage")
+}
+
 // BenchmarkCopy100MB is a C program that copies 100 MB with read and write, against the same program built for the host.
 func BenchmarkCopy100MB(b *testing.B) {
 	exe := native(b, "guests/c/iocopy.c")

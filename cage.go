@@ -32,7 +32,8 @@ type Cage struct {
 	inStop    atomic.Bool   // the shim is just being asked to stop the cage
 	shut      atomic.Bool   // the shim has been; in builds with the tag faults only
 	adopted   bool          // it is the runtime's to end; guarded by rt.mu
-	done      chan struct{} // closed when the cage is a zombie and its output was copied
+	done      chan struct{} // closed when the cage is a zombie and its output was copied: see ended
+	awaited   atomic.Bool   // somebody has asked for done, and may wait for it
 
 	timerMu lockcheck.Mutex[timerLock]
 	timer   *time.Timer // ends the cage at its time limit, or nil; guarded by timerMu
@@ -52,7 +53,7 @@ func (c *Cage) Wait(ctx context.Context) (exitcoord.Status, error) {
 	case <-c.done:
 	default:
 		select {
-		case <-c.done:
+		case <-c.ended():
 		case <-ctx.Done():
 			return exitcoord.Status{}, fmt.Errorf("wait for cage %d: %w", c.ID(), context.Cause(ctx))
 		}
@@ -63,7 +64,13 @@ func (c *Cage) Wait(ctx context.Context) (exitcoord.Status, error) {
 }
 
 // Done is closed when Wait would return at once.
-func (c *Cage) Done() <-chan struct{} { return c.done }
+func (c *Cage) Done() <-chan struct{} { return c.ended() }
+
+// ended is done, for one who waits for it.
+func (c *Cage) ended() <-chan struct{} {
+	c.awaited.Store(true) // must precede the wait: see quiescent
+	return c.done
+}
 
 // over reports whether Done is closed.
 func (c *Cage) over() bool {

@@ -61,7 +61,8 @@ type Config struct {
 	// in this process. Empty: modules are compiled each time they are loaded.
 	CacheDir string
 	// MaxThreads is the most guest threads at once, of all cages together. 0: DefaultMaxThreads. New raises Go's own
-	// limit on OS threads to fit (runtime/debug.SetMaxThreads).
+	// limit on OS threads to fit (runtime/debug.SetMaxThreads) and, on Linux 6.17 and later, the size of the process's table
+	// of futexes (PR_FUTEX_HASH), which is otherwise that of a process with few threads. Neither is ever lowered.
 	MaxThreads int
 	// MaxIdleThreads is the most OS threads that are kept for reuse. 0: 64.
 	MaxIdleThreads int

@@ -147,8 +147,10 @@ func (c *Cage) quiescent(r *bridge.Report) error {
 	// Who waits was made runnable on this thread's processor, which goes on to leave Go: another one would take it over,
 	// but only after some 50 us, since it lets a processor that is busy go first. So this one steps aside at once. It takes
 	// a quarter off the time from Kill to the return of Wait (BenchmarkKill, BenchmarkSpawnRunExit).
-	// Within Stop it is the caller's own thread, which has nobody to step aside for.
-	if !c.inStop.Load() {
+	// Within Stop it is the caller's own thread, which has nobody to step aside for. Nor has one for which nobody waits: it
+	// would wake a thread that finds nothing but this one to run, and wakes it. Who comes to wait from here on finds done
+	// closed.
+	if !c.inStop.Load() && c.awaited.Load() {
 		runtime.Gosched()
 	}
 	return nil

@@ -127,7 +127,7 @@ func (rt *Runtime) SpawnStack(ctx context.Context, app Program, grates ...Grate)
 	if err := rt.startStack(ctx, cages, app, grates); err != nil {
 		for _, c := range slices.Backward(cages) {
 			c.end(exitcoord.Cause{Kind: exitcoord.GrateFailure, Message: "a grate of its stack did not start"})
-			<-c.done
+			<-c.ended()
 			c.reap()
 		}
 		return nil, fmt.Errorf("spawn stack: %w", err)
@@ -174,7 +174,7 @@ func (rt *Runtime) startOne(ctx context.Context, c *Cage, p Program, i int) erro
 	select {
 	case <-c.grate.ready:
 		return nil
-	case <-c.done:
+	case <-c.ended():
 		return &GrateError{Index: i, Report: c.Report()}
 	case <-ctx.Done():
 		return context.Cause(ctx)
@@ -240,9 +240,9 @@ func (c *Cage) openGrate(g Grate) (err error) {
 	c.grate.files = c.newGrateFiles()
 	below, ended := c.grate.below, c.grate.ended
 	go func() {
-		<-below.done
+		<-below.ended()
 		ended.Set()
-		<-c.done // no thread of the cage looks at it any more
+		<-c.ended() // no thread of the cage looks at it any more
 		_ = ended.Close()
 	}()
 	port, err := c.dom.OpenGrate(bridge.GrateConfig{
@@ -275,7 +275,7 @@ func (s *Stack) waitGrate(ctx context.Context, i int) error {
 	timer := time.NewTimer(s.grace[i])
 	defer timer.Stop()
 	select {
-	case <-c.done:
+	case <-c.ended():
 	case <-ctx.Done():
 	case <-timer.C:
 		c.Kill()

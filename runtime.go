@@ -75,6 +75,7 @@ func New(cfg Config) (*Runtime, error) {
 	rt.wasi = wasip1.New(rt.sys)
 	rt.ids = cage.New(cage.Config{MaxCages: or(cfg.MaxCages, DefaultMaxCages)})
 
+	growFutexTable(or(cfg.MaxThreads, DefaultMaxThreads))
 	native := bridge.Config{
 		Path:           cfg.ShimPath,
 		CacheDir:       cfg.CacheDir,
@@ -223,7 +224,7 @@ func (rt *Runtime) Close(ctx context.Context) error {
 	}
 	for len(left) > 0 {
 		select {
-		case <-left[0].done:
+		case <-left[0].ended():
 			left = left[1:]
 		case <-ctx.Done():
 			left = slices.DeleteFunc(left, (*Cage).over)

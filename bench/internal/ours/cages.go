@@ -77,6 +77,31 @@ func (d *Driver) spawn(r *drive.Request) (drive.Reply, error) {
 	return reply, nil
 }
 
+// crop is 100 programs that are spawned and then waited for: nobody waits while the first ones end.
+func (d *Driver) crop(r *drive.Request) (drive.Reply, error) {
+	var reply drive.Reply
+	m, err := d.module(tiny["memory"])
+	if err != nil {
+		return reply, err
+	}
+	cages := make([]*lindbridge.Cage, 100)
+	for range r.N {
+		begin := time.Now()
+		for i := range cages {
+			if cages[i], err = d.rt.Spawn(context.Background(), lindbridge.Program{Module: m}); err != nil {
+				return reply, err
+			}
+		}
+		for _, c := range cages {
+			if _, err := c.Wait(context.Background()); err != nil {
+				return reply, err
+			}
+		}
+		reply.Ns = append(reply.Ns, elapsed(begin)/float64(len(cages)))
+	}
+	return reply, nil
+}
+
 // rate is how often a second cages come and go, when several goroutines have some.
 func (d *Driver) rate(r *drive.Request) (drive.Reply, error) {
 	goroutines, err := r.Int(0)

@@ -4,6 +4,7 @@
 //
 //	kill BUSY WAITING READING N     from Kill until Wait returns, of a cage with so many threads
 //	spawn plain|memory|shared N     from Spawn until Wait returns, of a program that returns at once
+//	crop N                          100 of those, spawned and then waited for: wall time for each
 //	rate GOROUTINES N               N of those by so many goroutines: one sample, wall time for each
 //	call lind|grate1|grate3 N       geteuid of a program, served in Go, by one grate, through three; 10,000 for each sample
 //	cages STATE COUNT 0             has so many more cages that are bare, idle, blocked, busy or mixed; one sample, for all

@@ -29,9 +29,10 @@ type Driver struct {
 	stuck   *stuck
 }
 
-// New makes the runtime that all is measured on. The shim is where the environment says.
-func New() (*Driver, error) {
-	d := &Driver{modules: map[string]*lindbridge.Module{}, silent: os.NewFile(3, "silent")}
+// New makes the runtime that all is measured on. The shim is where the environment says. silent is a pipe that nothing
+// comes from; it stays the caller's.
+func New(silent *os.File) (*Driver, error) {
+	d := &Driver{modules: map[string]*lindbridge.Module{}, silent: silent}
 	// Ten thousand cages that are blocked have some descriptors each. Who may not raise the limit has fewer cages.
 	_ = unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 1 << 16, Max: 1 << 16})
 	var err error
@@ -49,7 +50,7 @@ func (d *Driver) Close() error {
 	_, err := d.clear()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	return errors.Join(err, d.rt.Close(ctx))
+	return errors.Join(err, d.rt.Close(ctx), d.out.Close(), d.in.Close())
 }
 
 // Do carries out a request.
@@ -59,6 +60,8 @@ func (d *Driver) Do(r *drive.Request) (drive.Reply, error) {
 		return d.kill(r)
 	case "spawn":
 		return d.spawn(r)
+	case "crop":
+		return d.crop(r)
 	case "rate":
 		return d.rate(r)
 	case "call":

@@ -33,14 +33,14 @@ type Driver struct {
 	config wazero.ModuleConfig
 }
 
-// New makes the runtime that all is measured on.
-func New() (*Driver, error) {
+// New makes the runtime that all is measured on. silent is a pipe that nothing comes from; it stays the caller's.
+func New(silent *os.File) (*Driver, error) {
 	ctx := context.Background()
 	cfg := wazero.NewRuntimeConfigCompiler().WithCloseOnContextDone(true).
 		WithCoreFeatures(api.CoreFeaturesV2 | experimental.CoreFeaturesThreads)
 	d := &Driver{
 		rt: wazero.NewRuntimeWithConfig(ctx, cfg), there: make(chan struct{}, 1), tiny: map[string]wazero.CompiledModule{},
-		config: wazero.NewModuleConfig().WithName("").WithStartFunctions().WithStdin(os.NewFile(3, "silent")),
+		config: wazero.NewModuleConfig().WithName("").WithStartFunctions().WithStdin(silent),
 	}
 	_, err := d.rt.NewHostModuleBuilder("host").
 		NewFunctionBuilder().WithFunc(func() { d.there <- struct{}{} }).Export("mark").

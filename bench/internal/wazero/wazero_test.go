@@ -1,6 +1,7 @@
 package wazero_test
 
 import (
+	"os"
 	"strings"
 	"testing"
 
@@ -10,7 +11,13 @@ import (
 
 // TestDriver_MeasuresWhatItSays: the guest compiles, a busy call is ended, and what has more threads is refused.
 func TestDriver_MeasuresWhatItSays(t *testing.T) {
-	d, err := wazero.New()
+	silent, never, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	defer never.Close()
+	d, err := wazero.New(silent)
 	if err != nil {
 		t.Fatal(err)
 	}
