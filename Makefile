@@ -28,7 +28,7 @@ GO_TEST_TIMEOUT ?= 15m
 # More arguments for go test: make test GO_TEST_ARGS='-run Kill -v'
 GO_TEST_ARGS ?=
 
-.PHONY: help build shim shim-faults grates run test test-c test-grates test-go test-go-nocgo test-rust test-faults race bench lint lint-go lint-rust lint-sh fmt guests \
+.PHONY: help build shim shim-faults grates run test test-c test-grates test-go test-go-nocgo test-rust test-faults loom race bench lint lint-go lint-rust lint-sh fmt guests \
 	guests-go guests-check header header-check matrix suite model deps check clean
 
 help: ## List the targets
@@ -65,6 +65,9 @@ test-rust: ## Rust tests of the shim
 
 test-faults: ## Rust tests of the shim with failure points: every point, in every order of ending
 	$(CARGO) test $(CARGO_ARGS) --package lindshim-faults
+
+loom: ## Check the shim's gate, waits, pool and queues in every order of steps, and that loom finds each mutation of them
+	CARGO_TARGET_DIR=$(CURDIR)/$(BUILD)/loom $(CARGO) test --locked --manifest-path rust-shim/loom/Cargo.toml
 
 # The host in C, with the shim linked in and with the shim as a library.
 test-c: shim ## Build and run the C example on the shim's header
