@@ -15,8 +15,6 @@ pub enum Mutation {
     ParkUnchecked,
     /// A wait publishes no address.
     ParkUnpublished,
-    /// A stop reads where its threads wait without an order.
-    UnparkRelaxed,
     /// A thread that wakes does not look whether it was claimed.
     UnparkUnchecked,
     /// A stop claims without looking whether the thread sleeps.

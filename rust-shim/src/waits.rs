@@ -166,13 +166,9 @@ pub fn notify(key: usize, count: u32) -> u32 {
 ///
 /// Preconditions: their domain's gate is closed.
 pub fn unpark(slots: &[Arc<Slot>]) {
-    let order = match mutated(Mutation::UnparkRelaxed) {
-        false => Ordering::SeqCst,
-        true => Ordering::Relaxed,
-    };
     let mut waiting: Vec<(usize, usize)> = slots
         .iter()
-        .map(|slot| (slot.wait_key.load(order), token(slot).0))
+        .map(|slot| (slot.wait_key.load(Ordering::SeqCst), token(slot).0))
         .filter(|(key, _)| *key != 0)
         .collect();
     waiting.sort_unstable();
