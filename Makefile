@@ -97,6 +97,7 @@ lint-go: $(GOLANGCI)
 
 lint-rust:
 	$(CARGO) fmt --all --manifest-path rust-shim/Cargo.toml --check
+	$(CARGO) fmt --manifest-path rust-shim/loom/Cargo.toml --check
 	$(CARGO) clippy $(CARGO_ARGS) --workspace --all-targets -- -D warnings
 
 lint-sh:
@@ -105,6 +106,7 @@ lint-sh:
 fmt: $(GOLANGCI) ## Format the Go and Rust sources
 	$(GOLANGCI) fmt
 	$(CARGO) fmt --all --manifest-path rust-shim/Cargo.toml
+	$(CARGO) fmt --manifest-path rust-shim/loom/Cargo.toml
 
 guests: deps guests-go ## Build the guest programs: testdata/guests, build/guests
 	scripts/guests.sh testdata/guests
