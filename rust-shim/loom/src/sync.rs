@@ -2,8 +2,9 @@
 //!
 //! loom takes a sequentially consistent access for one that acquires and releases, which is less than the code relies on.
 //! So such an access has a fence before it here, as compilers have it where the processor has no such access ("leading
-//! fence"): together with the order of the access itself that is what the standard says of it, and not more. In particular
-//! an access of a weaker order has none.
+//! fence"). An access of a weaker order has none. That is a little more than the standard says: what follows such a fence is
+//! ordered behind it, also where it is weaker itself, so that a load made relaxed right behind an access that is sequentially
+//! consistent (the address of a wait, behind a claim) is not found to be wrong.
 
 pub use crate::mutation::Mutation;
 pub use loom::sync::{Condvar, Mutex, MutexGuard};
