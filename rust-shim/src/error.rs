@@ -64,8 +64,8 @@ impl Error {
         )
     }
 
-    #[cfg(not(loom))]
     /// A failure of Wasmtime: its whole chain of reasons becomes the text.
+    #[cfg(not(loom))]
     pub fn wasmtime(status: Status, what: &str, err: &wasmtime::Error) -> Self {
         Error::new(status, format!("{what}: {err:#}"))
     }

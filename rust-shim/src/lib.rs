@@ -30,6 +30,7 @@ pub mod handlers;
 pub mod hostcall;
 pub mod idle;
 pub mod module;
+pub mod mutation;
 pub mod poller;
 pub mod pool;
 pub mod port;

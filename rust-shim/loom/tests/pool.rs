@@ -1,0 +1,56 @@
+//! The pool: each job that it took runs once, on a thread of its own, and it is closed when every thread is gone.
+
+use lindshim_loom::mutation::Mutation;
+use lindshim_loom::pool::Pool;
+use lindshim_loom::thread::Job;
+use lindshim_loom::{check, finds};
+use loom::thread;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+fn run(pool: &Arc<Pool>, ran: &Arc<AtomicUsize>) -> usize {
+    let ran = ran.clone();
+    let job = Job(Box::new(move || {
+        ran.fetch_add(1, SeqCst);
+    }));
+    pool.run(job).is_ok().into()
+}
+
+/// The second job finds the first one's thread idle, or gets its own.
+#[test]
+fn two_jobs_and_the_end() {
+    check(3, || {
+        let (pool, ran) = (Pool::new(2, 1, 0), Arc::new(AtomicUsize::new(0)));
+        let taken = run(&pool, &ran) + run(&pool, &ran);
+        pool.close();
+        assert_eq!(taken, 2);
+        assert_eq!(ran.load(SeqCst), 2, "each job runs once");
+        assert_eq!(pool.counts(), (0, 0));
+        assert_eq!(run(&pool, &ran), 0, "a closed pool takes none");
+    });
+}
+
+/// A job comes while the pool is being closed: it is refused, or runs before the pool is gone.
+#[test]
+fn a_job_and_the_end() {
+    check(3, || {
+        let (pool, ran) = (Pool::new(1, 1, 0), Arc::new(AtomicUsize::new(0)));
+        let mut taken = run(&pool, &ran);
+        let other = {
+            let (pool, ran) = (pool.clone(), ran.clone());
+            thread::spawn(move || run(&pool, &ran))
+        };
+        pool.close();
+        let seen = ran.load(SeqCst);
+        taken += other.join().unwrap();
+        assert_eq!(seen, taken, "what was taken has run when the pool is gone");
+        assert_eq!(ran.load(SeqCst), taken);
+    });
+}
+
+#[test]
+fn loom_finds_what_is_wrong_with_a_pool() {
+    finds(Mutation::IdleUnchecked, "two_jobs_and_the_end");
+    finds(Mutation::IdleKept, "two_jobs_and_the_end");
+    finds(Mutation::EmptyUntold, "two_jobs_and_the_end");
+}
