@@ -156,13 +156,13 @@ func (rt *Runtime) Stats() (Stats, error) {
 	if err != nil {
 		return Stats{}, fmt.Errorf("stats: %w", err)
 	}
-	sys := rt.sys.Stats()
+	sys, ids, files := rt.sys.Stats(), rt.ids.Len(), rt.host.OpenFiles() // each has locks of its own
 	rt.mu.Lock()
 	defer rt.mu.Unlock()
 	return Stats{
 		Cages: len(rt.cages), ThreadsRunning: s.ThreadsRunning, ThreadsIdle: s.ThreadsIdle,
 		Domains: s.Domains, Modules: s.Modules,
-		IDs: rt.ids.Len(), HandlerRows: sys.Rows, OpenFiles: rt.host.OpenFiles(), LateCalls: sys.Late,
+		IDs: ids, HandlerRows: sys.Rows, OpenFiles: files, LateCalls: sys.Late,
 	}, nil
 }
 
