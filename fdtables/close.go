@@ -252,9 +252,6 @@ func (d *dropper) drop(batch []dropped) {
 		if p.left, p.v = u.drop(p.s); p.v != last && p.v != lastWatched {
 			continue
 		}
-		if d.ts.open.unlinkDirect(u) {
-			continue
-		}
 		sh, h := d.ts.open.locate(u.first.entry.Kind, u.first.entry.UnderFD)
 		if sh != held {
 			if held != nil {

@@ -3,10 +3,8 @@ package fdtables
 import (
 	"math/rand/v2"
 	"sync"
-	"sync/atomic"
 
 	"github.com/lindbridge/lindbridge/abi"
-	"github.com/lindbridge/lindbridge/internal/ids"
 )
 
 const (
@@ -21,16 +19,10 @@ const (
 
 // registry finds the one count of each (kind, underfd) that is open, and holds their number below a limit.
 //
-// Numbers of low kinds that are as small as descriptors are, which is to say nearly all, are found by their number: no lock
-// is taken for them as long as there is no limit. The others are in a hash table in shards, with the under objects
-// themselves as links. Where a pair lands there depends on a random seed, so that who chooses underfds cannot choose
-// collisions.
-//
-// The limit is exact, yet costs little where it is far: each shard has credit, taken in batches from what is left, and only
-// one that has run out looks at the others. Who opens takes credit with the shard's mu held; who closes gives it back
-// without.
+// It is a hash table in shards, with the under objects themselves as links. Where a pair lands depends on a random seed,
+// so that who chooses underfds cannot choose collisions. The limit is exact, yet costs nothing where it is far: each shard
+// has credit, taken in batches from what is left, and only one that has run out looks at the others.
 type registry struct {
-	direct [directKinds]ids.Map[under] // those below maxDirect
 	shards [numShards]shard
 	seed   [2]uint64 // immutable
 	limit  uint64    // immutable; 0: none
@@ -44,24 +36,8 @@ type shard struct {
 	mu      sync.Mutex
 	buckets []*under // guarded by mu; its length is 0 or a power of two
 	n       int      // guarded by mu: how many are linked
-	// credit is how many more may be opened before more is needed. It is taken with mu held, and added to by anybody.
-	credit atomic.Int64
-	_      [16]byte
-}
-
-const (
-	// directKinds is how many kinds have pairs that are found directly: 8 KiB for each.
-	directKinds = 8
-	// maxDirect is the first number that is not found so: as much as ids.Map finds without a lock.
-	maxDirect = 1 << 20
-)
-
-// isDirect reports whether the pair is found by its number.
-func isDirect(k Kind, underfd uint64) bool { return k < directKinds && underfd < maxDirect }
-
-// creditor is the shard whose credit a pair that is found directly counts against: one for a block of numbers.
-func (r *registry) creditor(k Kind, underfd uint64) *shard {
-	return &r.shards[(underfd>>blockBits+uint64(k))%numShards]
+	credit  uint64   // guarded by mu: how many more may be linked before more credit is needed
+	_       [16]byte
 }
 
 func (r *registry) init(limit uint64) {
@@ -83,13 +59,6 @@ func (r *registry) locate(k Kind, underfd uint64) (*shard, uint64) {
 // one that counts and, if that had no table reference left, the slot that the caller owes an Intermediate call (see
 // under.tryShare). At the limit it is abi.ENFILE.
 func (r *registry) join(u *under) (counting *under, owed *slot, errno abi.Errno) {
-	if k, underfd := u.first.entry.Kind, u.first.entry.UnderFD; isDirect(k, underfd) {
-		if r.limit == 0 {
-			counting, owed = joinDirect(&r.direct[k], u, underfd)
-			return counting, owed, 0
-		}
-		return r.joinLimited(&r.direct[k], u, r.creditor(k, underfd), underfd)
-	}
 	sh, h := r.locate(u.first.entry.Kind, u.first.entry.UnderFD)
 	for {
 		sh.mu.Lock()
@@ -102,7 +71,10 @@ func (r *registry) join(u *under) (counting *under, owed *slot, errno abi.Errno)
 				}
 			}
 		}
-		if r.limit == 0 || sh.takeLocked() {
+		if r.limit == 0 || sh.credit > 0 {
+			if r.limit != 0 {
+				sh.credit--
+			}
 			r.linkLocked(sh, h, u)
 			sh.mu.Unlock()
 			return u, nil, 0
@@ -112,58 +84,6 @@ func (r *registry) join(u *under) (counting *under, owed *slot, errno abi.Errno)
 			return nil, nil, abi.ENFILE
 		}
 	}
-}
-
-// joinDirect is join where pairs are found by their number and there is no limit.
-func joinDirect(m *ids.Map[under], u *under, underfd uint64) (counting *under, owed *slot) {
-	for {
-		v := m.Load(underfd)
-		if v == nil {
-			if m.Insert(underfd, u) {
-				return u, nil
-			}
-			continue
-		}
-		if owed, ok := v.tryShare(); ok {
-			return v, owed
-		}
-		m.Delete(underfd, v) // as whoever dropped its last reference is about to
-	}
-}
-
-// joinLimited is join where pairs are found by their number and there is a limit. Of those who open the same pair at once
-// one takes the credit, which sh.mu sees to.
-func (r *registry) joinLimited(
-	m *ids.Map[under], u *under, sh *shard, underfd uint64,
-) (counting *under, owed *slot, errno abi.Errno) {
-	for {
-		sh.mu.Lock()
-		if v := m.Load(underfd); v != nil {
-			if owed, ok := v.tryShare(); ok {
-				sh.mu.Unlock()
-				return v, owed, 0
-			}
-			m.Delete(underfd, v)
-		}
-		if sh.takeLocked() {
-			m.Insert(underfd, u) // nobody else inserts here meanwhile
-			sh.mu.Unlock()
-			return u, nil, 0
-		}
-		sh.mu.Unlock()
-		if !r.refill(sh) {
-			return nil, nil, abi.ENFILE
-		}
-	}
-}
-
-// takeLocked takes one of the credit, if there is any. sh.mu is held.
-func (sh *shard) takeLocked() bool {
-	if sh.credit.Load() <= 0 {
-		return false
-	}
-	sh.credit.Add(-1)
-	return true
 }
 
 // head is the first of the bucket of h.
@@ -192,7 +112,7 @@ func (r *registry) unlinkLocked(sh *shard, h uint64, u *under) {
 	*b, u.next = u.next, nil
 	sh.n--
 	if r.limit != 0 {
-		sh.credit.Add(1)
+		sh.credit++
 	}
 	if len(sh.buckets) > minBuckets && sh.n < len(sh.buckets)/16 {
 		r.rehashLocked(sh, max(minBuckets, len(sh.buckets)/4))
@@ -201,26 +121,10 @@ func (r *registry) unlinkLocked(sh *shard, h uint64, u *under) {
 
 // unlink takes a dead u out of the registry.
 func (r *registry) unlink(u *under) {
-	if r.unlinkDirect(u) {
-		return
-	}
 	sh, h := r.locate(u.first.entry.Kind, u.first.entry.UnderFD)
 	sh.mu.Lock()
 	r.unlinkLocked(sh, h, u)
 	sh.mu.Unlock()
-}
-
-// unlinkDirect is unlink for one that is found by its number, and answers whether it is.
-func (r *registry) unlinkDirect(u *under) bool {
-	k, underfd := u.first.entry.Kind, u.first.entry.UnderFD
-	if !isDirect(k, underfd) {
-		return false
-	}
-	r.direct[k].Delete(underfd, u) // unless the next one is there already
-	if r.limit != 0 {
-		r.creditor(k, underfd).credit.Add(1)
-	}
-	return true
 }
 
 // rehashLocked gives sh n buckets.
@@ -248,21 +152,21 @@ func (r *registry) refill(sh *shard) bool {
 	}
 	n := min(creditBatch, r.left)
 	r.left -= n
-	sh.credit.Add(int64(n))
+	sh.mu.Lock()
+	sh.credit += n
+	sh.mu.Unlock()
 	return n > 0
 }
 
-// collectLocked takes the credit of all shards back. It holds all of them at once, in order of their index, so that none is
-// taken meanwhile: with one after the other, credit that moves could be missed, and a call refused below the limit. What is
-// given back behind its back does no harm: until then the limit was reached.
+// collectLocked takes the credit of all shards back. It holds all of them at once, in order of their index: with one
+// after the other, credit that moves meanwhile could be missed, and a call refused below the limit.
 func (r *registry) collectLocked() {
 	for i := range r.shards {
 		r.shards[i].mu.Lock()
 	}
 	for i := range r.shards {
-		r.left += uint64(r.shards[i].credit.Swap(0))
-	}
-	for i := range r.shards {
+		r.left += r.shards[i].credit
+		r.shards[i].credit = 0
 		r.shards[i].mu.Unlock()
 	}
 }
@@ -270,11 +174,6 @@ func (r *registry) collectLocked() {
 // len is how many underfds are open. It is exact when nothing is opened or closed meanwhile.
 func (r *registry) len() int {
 	n := 0
-	for k := range r.direct {
-		for range r.direct[k].All() {
-			n++
-		}
-	}
 	for i := range r.shards {
 		sh := &r.shards[i]
 		sh.mu.Lock()
@@ -286,14 +185,6 @@ func (r *registry) len() int {
 
 // refs is how many table references and I/O references (k, underfd) has.
 func (r *registry) refs(k Kind, underfd uint64) (tables, ios uint64) {
-	if isDirect(k, underfd) {
-		if u := r.direct[k].Load(underfd); u != nil {
-			if tables, ios, alive := u.refs(); alive {
-				return tables, ios
-			}
-		}
-		return 0, 0
-	}
 	sh, h := r.locate(k, underfd)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()

@@ -22,7 +22,6 @@ type page[T any] [pageSize]atomic.Pointer[T]
 // be rare.
 type Map[T any] struct {
 	pages [pageSize]atomic.Pointer[page[T]] // each is set once
-	top   atomic.Uint32                     // one more than the index of the last page that there is
 	high  sync.Map                          // uint64 -> *T, for ids from lowIDs on
 }
 
@@ -62,7 +61,7 @@ func (m *Map[T]) Delete(id uint64, v *T) bool {
 // inserted or deleted meanwhile may or may not be among them.
 func (m *Map[T]) All() iter.Seq2[uint64, *T] {
 	return func(yield func(uint64, *T) bool) {
-		for i := range m.top.Load() {
+		for i := range m.pages {
 			p := m.pages[i].Load()
 			if p == nil {
 				continue
@@ -81,12 +80,6 @@ func (m *Map[T]) page(id uint64) *page[T] {
 	slot := &m.pages[id>>pageBits]
 	if p := slot.Load(); p != nil {
 		return p
-	}
-	// Must precede the page, so that All finds what was inserted before it began.
-	for end := uint32(id>>pageBits) + 1; ; {
-		if top := m.top.Load(); top >= end || m.top.CompareAndSwap(top, end) {
-			break
-		}
 	}
 	slot.CompareAndSwap(nil, new(page[T]))
 	return slot.Load()
