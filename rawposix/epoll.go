@@ -419,11 +419,7 @@ func (ep *epoll) takeLocked(events []unix.EpollEvent) (n int) {
 
 // epollWait is epoll_wait(2): epoll, array of events, its length, milliseconds to wait, negative for ever.
 func epollWait(t *threei.Thread, a *threei.Args) int64 {
-	deadline := time.Time{}
-	if ms := int32(a.Val[3]); ms >= 0 {
-		deadline = t.Deadline(time.Duration(ms) * time.Millisecond)
-	}
-	return waitEvents(t, a, deadline)
+	return waitEvents(t, a, millisDeadline(t, a.Val[3]))
 }
 
 // epollPwait is epoll_pwait(2): epoll_wait, signal mask, its size. The mask is checked, and means nothing as long as no

@@ -24,11 +24,15 @@ const (
 
 // poll is poll(2): array of struct pollfd, its length, milliseconds to wait, negative for ever.
 func poll(t *threei.Thread, a *threei.Args) int64 {
-	deadline := time.Time{}
-	if ms := int32(a.Val[2]); ms >= 0 {
-		deadline = t.Deadline(time.Duration(ms) * time.Millisecond)
+	return pollUntil(t, a, millisDeadline(t, a.Val[2]))
+}
+
+// millisDeadline is when a wait of that many milliseconds from now ends. Of a negative number it is the zero time, never.
+func millisDeadline(t *threei.Thread, v uint64) time.Time {
+	if ms := int32(v); ms >= 0 {
+		return t.Deadline(time.Duration(ms) * time.Millisecond)
 	}
-	return pollUntil(t, a, deadline)
+	return time.Time{}
 }
 
 // ppollCall is ppoll(2): array of struct pollfd, its length, timespec to wait or none for ever, signal mask, its size.
