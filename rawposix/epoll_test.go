@@ -404,3 +404,31 @@ func (w *twin) newPair(socket bool) {
 }
 
 func (r ready) String() string { return fmt.Sprintf("%#x of %#x", r.events, r.data) }
+
+// A file that the runtime keeps open when the cage has closed it, as a standard stream, has left all the same.
+func TestEpoll_ASharedFileLeavesWhenTheCageClosesIt(t *testing.T) {
+	e := newEnv(t)
+	var fds [2]int
+	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fds[0])
+	defer unix.Close(fds[1])
+	s, err := e.host.Share(fds[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if err := e.proc.InstallShared(9, s, 0); err != nil {
+		t.Fatal(err)
+	}
+	ep := e.epoll()
+	e.mustCtl(ep, epollAdd, 9, unix.EPOLLIN, 1)
+	if _, err := unix.Write(fds[1], []byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	e.wantEvents(ep, ready{unix.EPOLLIN, 1})
+	e.must(abi.CallClose, 9)
+	e.wantEvents(ep)
+	e.must(abi.CallClose, ep)
+}
