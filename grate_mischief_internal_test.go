@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"runtime"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -223,7 +222,9 @@ func (h *mischief) reap(i int) {
 			h.t.Errorf("the program has got what only the native function answers:\n%v", r)
 		}
 		for _, step := range r.Steps {
-			if step.Outcome != exitcoord.StepOK {
+			// A grate that serves every call is told of ends, too, and may have no worker that could answer: all wait.
+			unheard := step.Name == "notify" && errors.Is(step.Err, context.DeadlineExceeded)
+			if step.Outcome != exitcoord.StepOK && !unheard {
 				h.t.Errorf("cage %d: %v", c.ID(), step)
 			}
 		}
@@ -303,23 +304,9 @@ func TestGrateHammer_OfGuestsThatMisbehave(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Run("all at once", func(t *testing.T) { makeMischief(t, d) })
-	dropThreads(3 * mischiefThreads)
-	more, err := before.Settled(leakcheck.Slack{Threads: 6, Mappings: 256, Resident: 384 << 20})
+	more, err := before.Settled(leakcheck.Slack{Threads: 1, Mappings: 256, Resident: 384 << 20})
 	if err != nil || more != "" {
 		t.Errorf("left behind: %s %v", more, err)
-	}
-}
-
-// dropThreads ends up to n OS threads that Go has needed for goroutines in calls of the shim and would keep: it ends the
-// thread of a goroutine that ends while locked to it, and runs the next one on an idle one.
-func dropThreads(n int) {
-	for range n {
-		ended := make(chan struct{})
-		go func() {
-			runtime.LockOSThread()
-			close(ended)
-		}()
-		<-ended
 	}
 }
 

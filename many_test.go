@@ -7,6 +7,7 @@ import (
 	"os"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/lindbridge/lindbridge"
 	"github.com/lindbridge/lindbridge/exitcoord"
@@ -172,5 +173,37 @@ func TestRuns_HoldNothingMore(t *testing.T) {
 	}
 	if more, err := before.Settled(leakcheck.Slack{Threads: 1, Mappings: 24, Resident: 24 << 20}); err != nil || more != "" {
 		t.Errorf("left behind: %s %v", more, err)
+	}
+}
+
+// TestLeakCheck_SeesTheThreadsOfGuests: the checks of this package would see a thread of a guest that is left.
+func TestLeakCheck_SeesTheThreadsOfGuests(t *testing.T) {
+	rt := newRuntime(t)
+	stdin, silent, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stdin.Close()
+	defer silent.Close()
+	m := load(t, rt, crowd(false))
+	before, err := leakcheck.Take()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := spawn(t, rt, lindbridge.Program{Module: m, Stdin: stdin})
+	defer c.Kill()
+	for end := time.Now().Add(patience); ; {
+		now, err := leakcheck.Take()
+		if err != nil {
+			t.Fatal(err)
+		}
+		// Two of its eight may be in Go just now.
+		if now.Threads >= before.Threads+6 {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%+v, before %+v", now, before)
+		}
+		<-time.After(time.Millisecond)
 	}
 }

@@ -6,17 +6,24 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"runtime"
 	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Holdings are what the process holds.
 type Holdings struct {
-	// Threads are its OS threads.
+	// Tasks are its OS threads.
+	Tasks int
+	// Threads are the ones that do not rest in Go's own code: Go keeps every thread that it ever needed for a
+	// goroutine that was in C or in the kernel. (A thread of somebody else that waits inside a Go callback is not seen; its
+	// goroutine is, see goleak.)
 	Threads int
 	// FDs are its descriptors, each with what it stands for.
 	FDs []string
@@ -32,21 +39,64 @@ func Take() (Holdings, error) {
 	runtime.GC()
 	debug.FreeOSMemory()
 	var h Holdings
-	tasks, err := os.ReadDir("/proc/self/task")
-	if err != nil {
-		return h, err
-	}
-	h.Threads = len(tasks)
-	if h.FDs, err = descriptors(); err != nil {
-		return h, err
-	}
 	maps, err := os.ReadFile("/proc/self/maps")
 	if err != nil {
 		return h, err
 	}
 	h.Mappings = bytes.Count(maps, []byte("\n"))
+	if h.Tasks, h.Threads, err = threads(maps); err != nil {
+		return h, err
+	}
+	if h.FDs, err = descriptors(); err != nil {
+		return h, err
+	}
 	h.Resident, err = resident()
 	return h, err
+}
+
+// threads is how many threads there are, and how many of them are not at rest in Go's own code.
+func threads(maps []byte) (all, others int, err error) {
+	first, end, err := goText(maps)
+	if err != nil {
+		return 0, 0, err
+	}
+	const dir = "/proc/self/task"
+	tasks, err := os.ReadDir(dir)
+	if err != nil {
+		return 0, 0, err
+	}
+	for _, task := range tasks {
+		// The number of the call, its arguments, the stack pointer and the program counter; or "running".
+		b, err := os.ReadFile(filepath.Join(dir, task.Name(), "syscall"))
+		if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) {
+			continue // it has ended
+		}
+		if err != nil {
+			return 0, 0, err
+		}
+		all++
+		fields := strings.Fields(string(b))
+		if len(fields) < 2 {
+			others++
+			continue
+		}
+		pc, err := strconv.ParseUint(fields[len(fields)-1], 0, 64)
+		if err != nil || pc < first || pc >= end {
+			others++
+		}
+	}
+	return all, others, nil
+}
+
+// goText is where the program's own code lies, which is Go's but for what is linked into it.
+func goText(maps []byte) (first, end uint64, err error) {
+	here := uint64(reflect.ValueOf(goText).Pointer())
+	for line := range strings.Lines(string(maps)) {
+		if _, err := fmt.Sscanf(line, "%x-%x", &first, &end); err == nil && first <= here && here < end {
+			return first, end, nil
+		}
+	}
+	return 0, 0, errors.New("/proc/self/maps: the program's own code is not there")
 }
 
 func descriptors() ([]string, error) {
@@ -90,7 +140,7 @@ type Slack struct {
 }
 
 // DefaultSlack is enough for the runtimes of Go and C, and little against what any cage holds.
-var DefaultSlack = Slack{Threads: 6, Mappings: 48, Resident: 48 << 20}
+var DefaultSlack = Slack{Threads: 1, Mappings: 48, Resident: 48 << 20}
 
 // More says what the process holds now that it did not hold before, or "" for nothing.
 func (before Holdings) More(s Slack) (string, error) {
@@ -100,7 +150,7 @@ func (before Holdings) More(s Slack) (string, error) {
 	}
 	var more []string
 	if now.Threads > before.Threads+s.Threads {
-		more = append(more, fmt.Sprintf("%d OS threads, %d before", now.Threads, before.Threads))
+		more = append(more, fmt.Sprintf("%d OS threads that are not Go's, %d before", now.Threads, before.Threads))
 	}
 	if n := len(now.FDs) - len(before.FDs); n > 0 {
 		more = append(more, fmt.Sprintf("%d descriptors more: now %q, before %q", n, now.FDs, before.FDs))
