@@ -16,11 +16,23 @@ import (
 // It is abi.EBADF if fd is not open. A *CloseError says that the handler failed; fd is closed all the same.
 func (t *Table) Close(fd FD) error {
 	t.mu.Lock()
-	s := t.takeLocked(fd)
-	t.mu.Unlock()
+	s := t.openLocked(fd)
 	if s == nil {
+		t.mu.Unlock()
 		return abi.EBADF
 	}
+	if u := s.under(); u.tryClose(s) {
+		t.used.Remove(uint(fd))
+		e := s.entry()
+		t.ts.open.unlink(u)
+		t.mu.Unlock()
+		if err := t.ts.handlers.run(e, 0); err != nil {
+			return &CloseError{Cage: t.cage, FD: fd, Entry: e, Err: err}
+		}
+		return nil
+	}
+	t.clearLocked(fd)
+	t.mu.Unlock()
 	return t.closed(fd, s)
 }
 
@@ -34,7 +46,7 @@ func (t *Table) CloseOnExecAll() []CloseError {
 	}
 	d := dropper{ts: t.ts, cage: t.cage}
 	for fd := range used.All() {
-		if s := (*was)[fd].Load(); s.entry.CloseOnExec {
+		if s := (*was)[fd].Load(); s.closeOnExec.Load() {
 			d.add(FD(fd), s)
 		}
 	}
@@ -50,7 +62,7 @@ func (t *Table) takeMarked() (was *slots, used ids.Set) {
 	var left *slots
 	var leftUsed ids.Set
 	for fd := range used.All() {
-		if !(*was)[fd].Load().entry.CloseOnExec {
+		if !(*was)[fd].Load().closeOnExec.Load() {
 			continue
 		}
 		if left == nil {
@@ -74,19 +86,19 @@ func (t *Table) closed(fd FD, s *slot) error {
 		return nil
 	}
 	if left, err := t.ts.drop(s); err != nil {
-		return &CloseError{Cage: t.cage, FD: fd, Entry: s.entry, Remaining: left, Err: err}
+		return &CloseError{Cage: t.cage, FD: fd, Entry: s.entry(), Remaining: left, Err: err}
 	}
 	return nil
 }
 
 // drop drops the table reference of s, answers how many are left, and the error of the handler that was due.
 func (ts *Tables) drop(s *slot) (left uint64, err error) {
-	left, v := s.under.drop(s)
+	left, v := s.under().drop(s, &ts.open.owed)
 	switch v {
 	case inFlight:
 		return left, nil
 	case last, lastWatched:
-		ts.open.unlink(s.under)
+		ts.open.unlink(s.under())
 	case others:
 	}
 	return left, ts.run(s, left, v)
@@ -95,17 +107,17 @@ func (ts *Tables) drop(s *slot) (left uint64, err error) {
 // run runs the handler that is due for s, and tells the epolls before it if v says so.
 func (ts *Tables) run(s *slot, left uint64, v verdict) error {
 	if v != lastWatched {
-		return ts.handlers.run(s.entry, left)
+		return ts.handlers.run(s.entry(), left)
 	}
 	defer ts.leave(s)()
-	return ts.handlers.run(s.entry, left)
+	return ts.handlers.run(s.entry(), left)
 }
 
 // leave takes the dead underfd of s out of all epolls and, if it is one itself, ends that. The function that it answers
 // follows the Last handler.
 func (ts *Tables) leave(s *slot) func() {
-	ts.epolls.leave(s.under)
-	ep := ts.epolls.of(s.entry)
+	ts.epolls.leave(s.under())
+	ep := ts.epolls.of(s.entry())
 	if ep == nil {
 		return func() {}
 	}
@@ -138,7 +150,7 @@ func (ts *Tables) tell(s *slot, left uint64, err error) {
 		return
 	}
 	defer func() { _ = recover() }() // as Config.OnCloseError promises
-	ts.onError(&CloseError{FD: UnknownFD, Entry: s.entry, Remaining: left, Err: err})
+	ts.onError(&CloseError{FD: UnknownFD, Entry: s.entry(), Remaining: left, Err: err})
 }
 
 // dropBatch is how many references a dropper drops before it runs their handlers.
@@ -155,7 +167,7 @@ type dropper struct {
 	failed []CloseError
 	late   []lateHandler // in the order in which they were started
 	n      int
-	batch  [dropBatch]dropped
+	batch  [dropBatch]closing
 }
 
 // lateHandler is a handler that was started without waiting for it, because one of its kind has missed its deadline.
@@ -165,8 +177,8 @@ type lateHandler struct {
 	ended <-chan error
 }
 
-// dropped is one descriptor of a batch.
-type dropped struct {
+// closing is one descriptor of a batch.
+type closing struct {
 	s    *slot
 	left uint64
 	fd   FD
@@ -177,7 +189,7 @@ func (d *dropper) add(fd FD, s *slot) {
 	if d.n == dropBatch {
 		d.flush()
 	}
-	d.batch[d.n] = dropped{s: s, fd: fd}
+	d.batch[d.n] = closing{s: s, fd: fd}
 	d.n++
 }
 
@@ -186,27 +198,30 @@ func (d *dropper) flush() {
 	batch := d.batch[:d.n]
 	d.n = 0
 	d.drop(batch)
+	handlers := d.ts.handlers.now.Load()
 	for i := range batch {
-		if p := &batch[i]; p.v != inFlight {
-			d.run(p)
+		p := &batch[i]
+		if p.v == inFlight || p.v != lastWatched && !handlers.has(Kind(p.s.kind.Load()), p.left) {
+			continue
 		}
+		d.run(p)
 	}
 	clear(batch)
 }
 
 // run runs the handler of p, or starts it if its kind is late.
-func (d *dropper) run(p *dropped) {
-	if d.isLate(p.s.entry.Kind) {
+func (d *dropper) run(p *closing) {
+	if len(d.failed) > 0 && d.isLate(Kind(p.s.kind.Load())) {
 		if p.v == lastWatched {
 			defer d.ts.leave(p.s)()
 		}
-		if h := d.ts.handlers.due(p.s.entry, p.left); h.fn != nil {
+		if h := d.ts.handlers.due(p.s.entry(), p.left); h.fn != nil {
 			d.late = append(d.late, lateHandler{h: h, fd: p.fd, ended: h.start()})
 		}
 		return
 	}
 	if err := d.ts.run(p.s, p.left, p.v); err != nil {
-		d.fail(p.fd, p.s.entry, p.left, err)
+		d.fail(p.fd, p.s.entry(), p.left, err)
 	}
 }
 
@@ -244,15 +259,17 @@ func (d *dropper) end() []CloseError {
 	return d.failed
 }
 
-func (d *dropper) drop(batch []dropped) {
+func (d *dropper) drop(batch []closing) {
 	var held *shard
 	for i := range batch {
 		p := &batch[i]
-		u := p.s.under
-		if p.left, p.v = u.drop(p.s); p.v != last && p.v != lastWatched {
+		u := p.s.under()
+		if u.word.Load() == 0 && u.word.CompareAndSwap(0, dead) { // the most likely case of drop
+			p.left, p.v = 0, last
+		} else if p.left, p.v = u.drop(p.s, &d.ts.open.owed); p.v != last && p.v != lastWatched {
 			continue
 		}
-		sh, h := d.ts.open.locate(u.first.entry.Kind, u.first.entry.UnderFD)
+		sh, h := d.ts.open.home(u)
 		if sh != held {
 			if held != nil {
 				held.mu.Unlock()

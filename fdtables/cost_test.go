@@ -33,12 +33,7 @@ func TestCost_Allocations(t *testing.T) {
 		{"Table", 0, func() { _, _ = ts.Table(2) }},
 		{"Close", 0, func() { _ = tab.Close(next); next++ }},
 		{"Close of a closed fd", 0, func() { _ = tab.Close(900) }},
-		{"Open and Close, four times", 1, func() {
-			for range 4 {
-				fd, _ := tab.Open(pipeKind, 7777, false, 0)
-				_ = tab.Close(fd)
-			}
-		}},
+		{"Open and Close", 0, func() { fd, _ := tab.Open(pipeKind, 7777, false, 0); _ = tab.Close(fd) }},
 		{"Open at the limit", 0, func() { _, _ = full.Open(pipeKind, 7777, false, 0) }},
 		{"Open at the limit of all, four times", 0, func() {
 			for range 4 {

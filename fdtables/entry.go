@@ -33,13 +33,63 @@ type FDEntry struct {
 	Entry Entry
 }
 
-// slot is one open descriptor. It is immutable, and tables share it: a fork's copy points to the slots of its source.
-// A change of an entry replaces the slot, so that a reader sees the old entry or the new one and never a mix.
+// slot is one open descriptor. Tables share it: a fork's copy points to the slots of its source. A change of an entry
+// replaces the slot, so that a reader sees the old entry or the new one and never a mix.
 //
-// Each table that a slot is in holds one table reference on under for each place that it stands in.
+// It is immutable, with one exception: what was opened and closed again in one place of one table, and was never anywhere
+// else, stays in that place, closed, and is what is opened there next. See under.
+//
+// Each table that a slot is in holds one table reference on its under for each place that it stands in.
+//
+// It is the first part of what it counts by, if it is what its underfd was opened as, and of an alias otherwise; see
+// slot.under.
 type slot struct {
-	entry Entry
+	underFD     atomic.Uint64
+	perFDInfo   atomic.Uint64
+	kind        atomic.Uint32
+	closeOnExec atomic.Bool
+	own         bool // it is part of an under. Immutable
+	// shared: it is, or was, in two places. Guarded by the mu of the table that it is in; once true, immutable.
+	shared bool
+}
+
+// set makes e what s stands for. Nobody may rely on what it stood for. It writes what changes only: a store is a locked
+// instruction.
+func (s *slot) set(e Entry) {
+	if s.underFD.Load() != e.UnderFD {
+		s.underFD.Store(e.UnderFD)
+	}
+	if s.perFDInfo.Load() != e.PerFDInfo {
+		s.perFDInfo.Store(e.PerFDInfo)
+	}
+	if s.kind.Load() != uint32(e.Kind) {
+		s.kind.Store(uint32(e.Kind))
+	}
+	if s.closeOnExec.Load() != e.CloseOnExec {
+		s.closeOnExec.Store(e.CloseOnExec)
+	}
+}
+
+// entry is what the descriptor stands for. The caller has a reference, or a lock, that keeps it from being opened anew, or
+// looks at under.lives before and after.
+func (s *slot) entry() Entry {
+	return Entry{
+		Kind: Kind(s.kind.Load()), CloseOnExec: s.closeOnExec.Load(), UnderFD: s.underFD.Load(), PerFDInfo: s.perFDInfo.Load(),
+	}
+}
+
+// alias is a slot whose count is not its own.
+type alias struct {
+	slot  slot // the first field: see slot.under
 	under *under
+}
+
+// newAlias is a slot for e that is counted by u. The caller has a table reference, which is the slot's.
+func newAlias(e Entry, u *under) *slot {
+	u.mark(aliased)
+	a := &alias{under: u}
+	a.slot.set(e)
+	return &a.slot
 }
 
 // slots is the array from virtual descriptors to slots. A nil element is a free descriptor.

@@ -108,15 +108,15 @@ func (t *Table) OpenEpoll(closeOnExec bool) (FD, abi.Errno) {
 	fd, errno := t.freeLocked(0, false)
 	var s *slot
 	if errno == 0 {
-		s, _, errno = t.joinLocked(e) // nobody has the pair
+		s, _, errno = t.joinLocked(e) // nobody has the pair, and it is not open before it can be found
 	}
 	if errno != 0 {
 		t.mu.Unlock()
 		all.free(ep)
 		return -1, errno
 	}
-	s.under.watch()
-	ep.under = s.under
+	ep.under = s.under()
+	ep.under.watch()
 	all.byID.Insert(ep.id, ep)
 	t.putLocked(fd, s)
 	t.mu.Unlock()
@@ -147,22 +147,25 @@ func (r *Ref) EpollAddUnderFD(k Kind, underfd uint64) abi.Errno {
 	if k >= KindReserved {
 		return abi.EINVAL
 	}
-	ts, u := r.s.under.ts, new(under)
-	u.born(ts, Entry{Kind: k, UnderFD: underfd})
+	u := new(under)
+	u.born(Entry{Kind: k, UnderFD: underfd})
 	ep.mu.Lock()
 	if ep.belowLocked(k) != nil {
 		ep.mu.Unlock()
 		return abi.EEXIST
 	}
-	counting, owed, errno := ts.open.join(u)
+	counting, owed, errno := r.ts.open.join(u)
 	if errno != 0 {
 		ep.mu.Unlock()
 		return errno
 	}
-	u.first.under = counting
-	ep.below = append(ep.below, &u.first)
+	s := &u.first
+	if counting != u {
+		s = newAlias(s.entry(), counting)
+	}
+	ep.below = append(ep.below, s)
 	ep.mu.Unlock()
-	ts.settle(owed)
+	r.ts.settle(owed)
 	return 0
 }
 
@@ -186,7 +189,7 @@ func (r *Ref) EpollUnderFD(k Kind) (uint64, abi.Errno) {
 	ep.mu.Lock()
 	defer ep.mu.Unlock()
 	if s := ep.belowLocked(k); s != nil {
-		return s.entry.UnderFD, 0
+		return s.underFD.Load(), 0
 	}
 	return 0, abi.ENOENT
 }
@@ -196,7 +199,7 @@ func (r *Ref) epoll() (*epoll, abi.Errno) {
 	if r.s == nil {
 		return nil, abi.EBADF
 	}
-	if ep := r.s.under.ts.epolls.of(r.s.entry); ep != nil {
+	if ep := r.ts.epolls.of(r.s.entry()); ep != nil {
 		return ep, 0
 	}
 	return nil, abi.EINVAL
@@ -213,7 +216,7 @@ func (t *Table) EpollUnderFDs(epfd FD) (map[Kind]uint64, abi.Errno) {
 	defer ep.mu.Unlock()
 	all := make(map[Kind]uint64, len(ep.below))
 	for _, s := range ep.below {
-		all[s.entry.Kind] = s.entry.UnderFD
+		all[Kind(s.kind.Load())] = s.underFD.Load()
 	}
 	return all, 0
 }
@@ -221,7 +224,7 @@ func (t *Table) EpollUnderFDs(epfd FD) (map[Kind]uint64, abi.Errno) {
 // belowLocked is the underfd of kind k, or nil. ep.mu is held.
 func (ep *epoll) belowLocked(k Kind) *slot {
 	for _, s := range ep.below {
-		if s.entry.Kind == k {
+		if Kind(s.kind.Load()) == k {
 			return s
 		}
 	}
@@ -258,14 +261,14 @@ func (r *Ref) EpollCtl(op int32, fd FD, ref *Ref, event EpollEvent, watch EpollW
 	if r.s == nil || ref.s == nil {
 		return nil, abi.EBADF
 	}
-	ts, e := r.s.under.ts, ref.Entry()
-	all := &ts.epolls
+	e := ref.Entry()
+	all := &r.ts.epolls
 	child := all.of(e)
-	if child == nil && ts.handlers.unpollable(e) {
+	if child == nil && r.ts.handlers.unpollable(e) {
 		return nil, abi.EPERM
 	}
 	to, errno := r.epoll()
-	if errno != 0 || ref.s.under == to.under {
+	if errno != 0 || ref.s.under() == to.under {
 		return nil, abi.EINVAL
 	}
 	if event.Events&EpollExclusive != 0 {
@@ -273,7 +276,7 @@ func (r *Ref) EpollCtl(op int32, fd FD, ref *Ref, event EpollEvent, watch EpollW
 			return nil, abi.EINVAL
 		}
 	}
-	key := interestKey{under: ref.s.under, fd: fd}
+	key := interestKey{under: ref.s.under(), fd: fd}
 	switch op {
 	case EpollAdd:
 		return nil, all.add(&interest{ep: to, key: key, entry: e, child: child, watch: watch, event: event})

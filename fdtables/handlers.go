@@ -55,6 +55,18 @@ func (s *handlerSet) of(k Kind) *Handlers {
 	return &noHandlers
 }
 
+// has reports whether there is a handler for the drop of a reference of kind k that left remaining others. s may be nil.
+func (s *handlerSet) has(k Kind, remaining uint64) bool {
+	if s == nil {
+		return false
+	}
+	if h := s.of(k); remaining > 0 {
+		return h.Intermediate != nil
+	} else {
+		return h.Last != nil
+	}
+}
+
 // handlerTable is the registered handlers. The zero handlerTable has none.
 type handlerTable struct {
 	mu  sync.Mutex // serializes set

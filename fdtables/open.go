@@ -27,7 +27,7 @@ func (t *Table) open(start FD, named bool, e Entry) (FD, abi.Errno) {
 		t.mu.Unlock()
 		return -1, errno
 	}
-	s, owed, errno := t.joinLocked(e)
+	s, owed, errno := t.makeLocked(fd, e)
 	if errno != 0 {
 		t.mu.Unlock()
 		return -1, errno
@@ -54,7 +54,7 @@ func (t *Table) OpenAt(fd FD, k Kind, underfd uint64, closeOnExec bool, info uin
 		t.mu.Unlock()
 		return abi.EBADF
 	}
-	s, owed, errno := t.joinLocked(e)
+	s, owed, errno := t.makeLocked(fd, e)
 	if errno != 0 {
 		t.mu.Unlock()
 		return errno
@@ -79,7 +79,7 @@ func (t *Table) DupFrom(old, start FD, closeOnExec bool) (FD, abi.Errno) {
 func (t *Table) dup(old, start FD, named, closeOnExec bool) (FD, abi.Errno) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	s := t.load(old)
+	s := t.openLocked(old)
 	if s == nil {
 		return -1, abi.EBADF
 	}
@@ -99,7 +99,7 @@ func (t *Table) dup(old, start FD, named, closeOnExec bool) (FD, abi.Errno) {
 // *CloseError says that the handler of fd's old entry failed; the duplicate is in place all the same.
 func (t *Table) Dup2(old, fd FD, closeOnExec bool) error {
 	t.mu.Lock()
-	s := t.load(old)
+	s := t.openLocked(old)
 	if s == nil || fd != old && !t.inLimitLocked(fd) {
 		t.mu.Unlock()
 		return abi.EBADF
@@ -116,34 +116,54 @@ func (t *Table) Dup2(old, fd FD, closeOnExec bool) error {
 // inLimitLocked reports whether fd can be opened, or replaced, by its number.
 func (t *Table) inLimitLocked(fd FD) bool { return fd >= 0 && fd < t.limit && t.now.Load() != nil }
 
+// makeLocked is joinLocked where fd is what will be opened: in the place of fd, if there is a closed slot. Then fd is open
+// before it is put into the table, for all that do not need t.mu.
+func (t *Table) makeLocked(fd FD, e Entry) (s, owed *slot, errno abi.Errno) {
+	if s = t.load(fd); s == nil || !s.isClosed() {
+		return t.joinLocked(e)
+	}
+	u := s.under()
+	u.bornAnew(e)
+	counting, owed, errno := t.ts.open.join(u)
+	switch {
+	case counting == u:
+		return s, owed, 0
+	case errno != 0:
+		return nil, nil, errno // and it is still closed
+	}
+	return newAlias(e, counting), owed, 0
+}
+
 // joinLocked makes a slot for e, to put into t, with a table reference on the count of e's pair. If owed is not nil,
 // settle(owed) follows once t.mu is free.
 func (t *Table) joinLocked(e Entry) (s, owed *slot, errno abi.Errno) {
-	if t.spare == nil {
-		t.spare = newUnders()
-	}
 	u := t.spare
-	t.spare = u.next
-	u.born(t.ts, e)
+	if u == nil {
+		u = newUnders()
+	}
+	next, rest := u.following(), u.lives.Load()
+	u.born(e)
 	counting, owed, errno := t.ts.open.join(u)
+	if counting == u {
+		t.spare = next
+		return &u.first, owed, 0
+	}
+	u.unborn(rest)
+	t.spare = u
 	if errno != 0 {
-		u.next, t.spare = t.spare, u
 		return nil, nil, errno
 	}
-	if counting != u {
-		u.first.under = counting // u counts nothing, but its slot holds the entry
-	}
-	return &u.first, owed, 0
+	return newAlias(e, counting), owed, 0
 }
 
 // duplicate is a slot for one more descriptor of s's underfd, with a table reference. The caller holds the mu of a table
 // that s is in.
 func (s *slot) duplicate(closeOnExec bool) *slot {
-	s.under.share()
-	if s.entry.CloseOnExec == closeOnExec {
-		return s
+	if s.closeOnExec.Load() == closeOnExec {
+		return s.share()
 	}
-	d := &slot{entry: s.entry, under: s.under}
-	d.entry.CloseOnExec = closeOnExec
-	return d
+	u, e := s.under(), s.entry()
+	u.share()
+	e.CloseOnExec = closeOnExec
+	return newAlias(e, u)
 }

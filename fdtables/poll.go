@@ -81,31 +81,31 @@ func (p *Poll) Translate(t *Table, fds []PollFD) {
 		p.order = append(p.order, int32(i))
 	}
 	slices.SortFunc(p.order, func(a, b int32) int {
-		x, y := p.entry(a), p.entry(b)
-		if c := cmp.Compare(x.Kind, y.Kind); c != 0 {
+		x, y := p.slot(a), p.slot(b)
+		if c := cmp.Compare(x.kind.Load(), y.kind.Load()); c != 0 {
 			return c
 		}
-		return cmp.Compare(x.UnderFD, y.UnderFD)
+		return cmp.Compare(x.underFD.Load(), y.underFD.Load())
 	})
 	p.merge(fds)
 }
 
-// entry is what the i-th descriptor, which is open, stands for.
-func (p *Poll) entry(i int32) *Entry { return &p.of[i].ref.s.entry }
+// slot is that of the i-th descriptor, which is open.
+func (p *Poll) slot(i int32) *slot { return p.of[i].ref.s }
 
 // merge makes one UnderPoll of the descriptors that stand for the same underfd, and a KindPoll of those of one kind.
 func (p *Poll) merge(fds []PollFD) {
 	p.under = slices.Grow(p.under, len(p.order)) // the kinds point into it: from here on it stays where it is
 	first := 0
 	for n, i := range p.order {
-		e := p.entry(i)
+		e := p.slot(i).entry()
 		last := len(p.kinds) - 1
 		if last < 0 || p.kinds[last].Kind != e.Kind {
 			first = len(p.under)
 			p.kinds = append(p.kinds, KindPoll{Kind: e.Kind})
 			last++
 		}
-		if len(p.under) == first || p.entry(p.order[n-1]).UnderFD != e.UnderFD {
+		if len(p.under) == first || p.slot(p.order[n-1]).underFD.Load() != e.UnderFD {
 			p.under = append(p.under, UnderPoll{UnderFD: e.UnderFD})
 			p.kinds[last].Under = p.under[first:]
 		}
@@ -123,7 +123,7 @@ func (p *Poll) Entry(i int) (Entry, bool) {
 	if i < 0 || i >= len(p.of) || p.of[i].at < 0 {
 		return Entry{}, false
 	}
-	return *p.entry(int32(i)), true
+	return p.slot(int32(i)).entry(), true
 }
 
 // Answer sets the Revents of all of fds, the descriptors that were translated, and answers how many have any. Of what its

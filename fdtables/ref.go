@@ -7,7 +7,8 @@ import "github.com/lindbridge/lindbridge/abi"
 //
 // A Ref is owned by one goroutine and must not be copied: each Acquire is followed by one Release.
 type Ref struct {
-	s *slot
+	s  *slot
+	ts *Tables
 }
 
 // Acquire is Translate for I/O: the result's entry is what stands behind fd at this moment, and its underfd stays open
@@ -21,10 +22,13 @@ func (t *Table) Acquire(fd FD) (Ref, abi.Errno) {
 		if s == nil {
 			return Ref{}, abi.EBADF
 		}
-		if s.under.tryAcquire() {
-			return Ref{s}, 0
+		switch word := s.under().word.Add(ioUnit); {
+		case !isDead(word):
+			return Ref{s, t.ts}, 0
+		case isClosed(word):
+			return Ref{}, abi.EBADF
 		}
-		// s is closed, hence no longer at fd: a slot leaves its table before its reference is dropped. Look again.
+		// s is no longer at fd: a slot leaves its table before its reference is dropped. Look again.
 	}
 }
 
@@ -33,7 +37,7 @@ func (r *Ref) Entry() Entry {
 	if r.s == nil {
 		return Entry{}
 	}
-	return r.s.entry
+	return r.s.entry()
 }
 
 // Release ends the I/O. If the descriptor was closed meanwhile, and this was the last thing that kept its underfd open, it
@@ -45,9 +49,9 @@ func (r *Ref) Release() {
 	if s == nil {
 		return
 	}
-	if closed, v := s.under.release(); closed != nil {
-		u := s.under
-		u.ts.open.unlink(u)
-		u.ts.runUnheard(closed, 0, v)
+	u := s.under()
+	if closed, v := u.release(&r.ts.open.owed); closed != nil {
+		r.ts.open.unlink(u)
+		r.ts.runUnheard(closed, 0, v)
 	}
 }

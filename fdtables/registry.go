@@ -1,6 +1,7 @@
 package fdtables
 
 import (
+	"math/bits"
 	"math/rand/v2"
 	"sync"
 
@@ -26,6 +27,7 @@ type registry struct {
 	shards [numShards]shard
 	seed   [2]uint64 // immutable
 	limit  uint64    // immutable; 0: none
+	owed   dropped
 
 	creditMu sync.Mutex // before any shard's mu
 	left     uint64     // guarded by creditMu: part of the limit that no shard has
@@ -47,25 +49,29 @@ func (r *registry) init(limit uint64) {
 
 // locate is the shard of a pair and the hash that picks its bucket there.
 func (r *registry) locate(k Kind, underfd uint64) (*shard, uint64) {
-	// The seed makes where a pair lands unpredictable; the two rounds make every bit of it count.
-	h := underfd>>blockBits ^ r.seed[0] + uint64(k)*r.seed[1]
-	h = (h ^ h>>32) * 0x9e3779b97f4a7c15 // the golden ratio
-	h = (h ^ h>>29) * r.seed[1]
-	h ^= h >> 32
+	// The seed makes where a pair lands unpredictable; both halves of the product together depend on every bit.
+	hi, lo := bits.Mul64(underfd>>blockBits^r.seed[0], uint64(k)^r.seed[1])
+	h := hi ^ lo
 	return &r.shards[h>>(64-shardBits)], h + underfd&(1<<blockBits-1)
 }
 
-// join adds a table reference to the count of u's pair: to the one that is open, else u itself becomes it. It answers the
-// one that counts and, if that had no table reference left, the slot that the caller owes an Intermediate call (see
-// under.tryShare). At the limit it is abi.ENFILE.
+// home is locate for the pair of u.
+func (r *registry) home(u *under) (*shard, uint64) {
+	return r.locate(Kind(u.first.kind.Load()), u.first.underFD.Load())
+}
+
+// join adds a table reference to the count of u's pair: to the one that is open, else u itself becomes it, and lives. It
+// answers the one that counts and, if that had no table reference left, the slot that the caller owes an Intermediate
+// call (see under.tryShare). At the limit it is abi.ENFILE.
 func (r *registry) join(u *under) (counting *under, owed *slot, errno abi.Errno) {
-	sh, h := r.locate(u.first.entry.Kind, u.first.entry.UnderFD)
+	k, underfd := Kind(u.first.kind.Load()), u.first.underFD.Load()
+	sh, h := r.locate(k, underfd)
 	for {
 		sh.mu.Lock()
 		for v := sh.head(h); v != nil; v = v.next {
-			if v.is(u.first.entry.Kind, u.first.entry.UnderFD) {
+			if v.is(k, underfd) {
 				// A dead one is about to be unlinked by whoever dropped its last reference.
-				if owed, ok := v.tryShare(); ok {
+				if owed, ok := v.tryShare(&r.owed); ok {
 					sh.mu.Unlock()
 					return v, owed, 0
 				}
@@ -74,6 +80,9 @@ func (r *registry) join(u *under) (counting *under, owed *slot, errno abi.Errno)
 		if r.limit == 0 || sh.credit > 0 {
 			if r.limit != 0 {
 				sh.credit--
+			}
+			if u.word.Load() != 0 {
+				u.word.Store(0) // it was closed: here is where it lives anew, and can be seen in its place
 			}
 			r.linkLocked(sh, h, u)
 			sh.mu.Unlock()
@@ -114,14 +123,14 @@ func (r *registry) unlinkLocked(sh *shard, h uint64, u *under) {
 	if r.limit != 0 {
 		sh.credit++
 	}
-	if len(sh.buckets) > minBuckets && sh.n < len(sh.buckets)/16 {
-		r.rehashLocked(sh, max(minBuckets, len(sh.buckets)/4))
+	if len(sh.buckets) > minBuckets && sh.n < len(sh.buckets)/32 {
+		r.rehashLocked(sh, max(minBuckets, len(sh.buckets)/8))
 	}
 }
 
-// unlink takes a dead u out of the registry.
+// unlink takes a dead or closed u out of the registry.
 func (r *registry) unlink(u *under) {
-	sh, h := r.locate(u.first.entry.Kind, u.first.entry.UnderFD)
+	sh, h := r.home(u)
 	sh.mu.Lock()
 	r.unlinkLocked(sh, h, u)
 	sh.mu.Unlock()
@@ -134,7 +143,7 @@ func (r *registry) rehashLocked(sh *shard, n int) {
 	for _, u := range old {
 		for u != nil {
 			next := u.next
-			_, h := r.locate(u.first.entry.Kind, u.first.entry.UnderFD)
+			_, h := r.home(u)
 			b := &sh.buckets[h&uint64(n-1)]
 			u.next, *b = *b, u
 			u = next

@@ -225,7 +225,7 @@ func (s *Select) ready(d *selected) SelectEvents {
 	}
 	var ready SelectEvents
 	for j, set := range s.kinds[d.kind].Sets {
-		if set.Has(d.ref.s.entry.UnderFD) {
+		if set.Has(d.ref.s.underFD.Load()) {
 			ready |= 1 << j
 		}
 	}

@@ -28,7 +28,7 @@ type Table struct {
 
 	mu    sync.Mutex
 	used  ids.Set // guarded by mu: the descriptors that are open
-	spare *under  // guarded by mu: those of the last batch that have not been used
+	spare *under  // guarded by mu: the first of the last batch that was not born yet
 }
 
 // noSlots is the array of a table that never had a descriptor. Nothing is ever stored in it.
@@ -41,13 +41,34 @@ func (t *Table) Cage() abi.CageID { return t.cage }
 //
 // It does not keep the underfd open: for I/O, see Acquire.
 func (t *Table) Translate(fd FD) (Entry, abi.Errno) {
-	if s := t.load(fd); s != nil {
-		return s.entry, 0
+	s := t.load(fd)
+	if s == nil {
+		return Entry{}, abi.EBADF
 	}
-	return Entry{}, abi.EBADF
+	if !s.own {
+		return s.entry(), 0
+	}
+	u := s.under()
+	life := u.lives.Load()
+	if isClosed(u.word.Load()) {
+		return Entry{}, abi.EBADF
+	}
+	// It was open just now, in this life or a later one, or has left its place, and nothing will change it any more.
+	if e, same := u.entryOf(life); same {
+		return e, 0
+	}
+	return Entry{}, abi.EBADF // it was closed meanwhile: it lives anew only in the place where it was
 }
 
-// load is the slot of fd, or nil. It takes no lock.
+// openLocked is the slot of fd, or nil if fd is not open.
+func (t *Table) openLocked(fd FD) *slot {
+	if s := t.load(fd); s != nil && !s.isClosed() {
+		return s
+	}
+	return nil
+}
+
+// load is the slot of fd, which may be closed, or nil. It takes no lock.
 func (t *Table) load(fd FD) *slot {
 	a := t.now.Load()
 	if a == nil || uint32(fd) >= uint32(len(*a)) {
@@ -70,12 +91,12 @@ func (t *Table) SetPerFDInfo(fd FD, info uint64) abi.Errno {
 func (t *Table) change(fd FD, edit func(Entry) Entry) abi.Errno {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	s := t.load(fd)
+	s := t.openLocked(fd)
 	if s == nil {
 		return abi.EBADF
 	}
-	if e := edit(s.entry); e != s.entry {
-		(*t.now.Load())[fd].Store(&slot{entry: e, under: s.under}) // s's reference is the new slot's now
+	if was := s.entry(); edit(was) != was {
+		(*t.now.Load())[fd].Store(newAlias(edit(was), s.under())) // s's reference is the new slot's now
 	}
 	return 0
 }
@@ -112,7 +133,7 @@ func (t *Table) Snapshot() []FDEntry {
 	}
 	a, all := *t.now.Load(), make([]FDEntry, 0, n)
 	for fd := range t.used.All() {
-		all = append(all, FDEntry{FD: FD(fd), Entry: a[fd].Load().entry})
+		all = append(all, FDEntry{FD: FD(fd), Entry: a[fd].Load().entry()})
 	}
 	return all
 }
@@ -127,7 +148,11 @@ func (t *Table) copyTo(to *Table) bool {
 	}
 	a := from.clone(len(*from))
 	for fd := range t.used.All() {
-		(*a)[fd].Load().under.share()
+		(*a)[fd].Load().share()
+	}
+	for fd := range t.used.Missing(uint(len(*a))) {
+		// One that is closed in its place lives anew there, and nowhere else.
+		(*a)[fd] = atomic.Pointer[slot]{} // not published yet
 	}
 	// Nobody uses to before it has slots, and who then locks to.mu has seen this store.
 	to.used = t.used.Clone()
@@ -160,7 +185,12 @@ func (t *Table) putLocked(fd FD, s *slot) *slot {
 		t.now.Store(a)
 	}
 	old := (*a)[fd].Load()
-	(*a)[fd].Store(s)
+	if old != s {
+		(*a)[fd].Store(s)
+	}
+	if old != nil && !t.used.Has(uint(fd)) {
+		old = nil // it was closed
+	}
 	t.used.Add(uint(fd))
 	return old
 }
@@ -168,10 +198,15 @@ func (t *Table) putLocked(fd FD, s *slot) *slot {
 // takeLocked takes fd out of the table and answers its slot, or nil if it is not open. The slot's table reference is
 // the caller's to drop.
 func (t *Table) takeLocked(fd FD) *slot {
-	s := t.load(fd)
+	s := t.openLocked(fd)
 	if s != nil {
-		(*t.now.Load())[fd].Store(nil)
-		t.used.Remove(uint(fd))
+		t.clearLocked(fd)
 	}
 	return s
+}
+
+// clearLocked is takeLocked for fd, which is open.
+func (t *Table) clearLocked(fd FD) {
+	(*t.now.Load())[fd].Store(nil)
+	t.used.Remove(uint(fd))
 }

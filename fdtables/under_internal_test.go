@@ -12,22 +12,22 @@ import (
 
 func newUnder(e Entry) *under {
 	u := newUnders()
-	u.born(New(Config{}), e)
+	u.born(e)
 	return u
 }
 
 func testUnder() *under { return newUnder(Entry{Kind: 1, UnderFD: 2}) }
 
 func TestUnder_NothingLeavesTheStateDead(t *testing.T) {
-	u := testUnder()
-	if _, v := u.drop(&u.first); v != last {
+	u, d := testUnder(), new(dropped)
+	if _, v := u.drop(&u.first, d); v != last {
 		t.Fatalf("verdict %d", v)
 	}
 	for range 1000 { // each attempt leaves something in the word, and changes nothing
 		if u.tryAcquire() {
 			t.Fatal("a reference to a dead underfd")
 		}
-		if _, ok := u.tryShare(); ok {
+		if _, ok := u.tryShare(d); ok {
 			t.Fatal("a descriptor of a dead underfd")
 		}
 	}
@@ -37,24 +37,24 @@ func TestUnder_NothingLeavesTheStateDead(t *testing.T) {
 }
 
 func TestUnder_TheLastIOOwesTheHandler(t *testing.T) {
-	u := testUnder()
+	u, d := testUnder(), new(dropped)
 	for range 2 {
 		if !u.tryAcquire() {
 			t.Fatal("not alive")
 		}
 	}
 	u.share()
-	second := &slot{entry: Entry{PerFDInfo: 9}, under: u}
-	if left, v := u.drop(&u.first); v != others || left != 1 {
+	second := newAlias(Entry{PerFDInfo: 9}, u)
+	if left, v := u.drop(&u.first, d); v != others || left != 1 {
 		t.Fatalf("verdict %d, %d left", v, left)
 	}
-	if _, v := u.drop(second); v != inFlight {
+	if _, v := u.drop(second, d); v != inFlight {
 		t.Fatalf("verdict %d", v)
 	}
-	if s, _ := u.release(); s != nil {
+	if s, _ := u.release(d); s != nil {
 		t.Fatal("the first release of two owes the handler")
 	}
-	if s, _ := u.release(); s != second {
+	if s, _ := u.release(d); s != second {
 		t.Fatalf("the last release owes %v, want what was dropped last", s)
 	}
 	if u.tryAcquire() {
@@ -64,18 +64,18 @@ func TestUnder_TheLastIOOwesTheHandler(t *testing.T) {
 
 // TestUnder_ReviveBetweenAReleaseAndItsEnd stops a release between its two steps, which no test from outside can.
 func TestUnder_ReviveBetweenAReleaseAndItsEnd(t *testing.T) {
-	u := testUnder()
+	u, d := testUnder(), new(dropped)
 	u.tryAcquire()
-	u.drop(&u.first)
+	u.drop(&u.first, d)
 	u.word.Add(-ioUnit) // the first step of release: unreferenced, and not dead
-	owed, ok := u.tryShare()
+	owed, ok := u.tryShare(d)
 	if !ok || owed != &u.first {
 		t.Fatalf("%v, %v", owed, ok)
 	}
 	if u.word.CompareAndSwap(unreferenced, dead) { // the second one
 		t.Fatal("the release did not see that it lives on")
 	}
-	if _, v := u.drop(&u.first); v != last {
+	if _, v := u.drop(&u.first, d); v != last {
 		t.Fatalf("verdict %d", v)
 	}
 }
@@ -88,7 +88,7 @@ func TestUnder_GetAndCloseDecideWhoIsLast(t *testing.T) {
 	if testing.Short() {
 		rounds = 10000
 	}
-	ts := New(Config{})
+	d := new(dropped)
 	var got, lost int
 	var next atomic.Pointer[under]
 	var answer atomic.Int32
@@ -106,7 +106,7 @@ func TestUnder_GetAndCloseDecideWhoIsLast(t *testing.T) {
 				answer.Store(failed)
 				continue
 			}
-			if s, _ := u.release(); s != nil && s != &u.first {
+			if s, _ := u.release(d); s != nil && s != &u.first {
 				t.Error("the release owes another slot")
 			} else if s != nil {
 				answer.Store(succeeded + 1) // and it was the last
@@ -117,13 +117,13 @@ func TestUnder_GetAndCloseDecideWhoIsLast(t *testing.T) {
 	})
 	for i := range rounds {
 		u := newUnders()
-		u.born(ts, Entry{})
+		u.born(Entry{})
 		answer.Store(0)
 		next.Store(u)
 		for range i % 32 { // meet at different points
 			_ = answer.Load()
 		}
-		_, v := u.drop(&u.first)
+		_, v := u.drop(&u.first, d)
 		a := answer.Load()
 		for ; a == 0; a = answer.Load() {
 			runtime.Gosched()
@@ -138,6 +138,9 @@ func TestUnder_GetAndCloseDecideWhoIsLast(t *testing.T) {
 		}
 	}
 	wg.Wait()
+	if len(d.last) != 0 {
+		t.Errorf("%d handlers are owed at the end", len(d.last))
+	}
 	t.Logf("the get succeeded %d times and failed %d times", got, lost)
 }
 
@@ -154,7 +157,7 @@ func TestRegistry_SkipsTheDead(t *testing.T) {
 	tab.mu.Lock()
 	old := tab.takeLocked(0)
 	tab.mu.Unlock()
-	if _, v := old.under.drop(old); v != last {
+	if _, v := old.under().drop(old, &ts.open.owed); v != last {
 		t.Fatalf("verdict %d", v)
 	}
 	if n, io := ts.References(1, 2); n != 0 || io != 0 {
@@ -168,7 +171,7 @@ func TestRegistry_SkipsTheDead(t *testing.T) {
 	if n, _ := ts.References(1, 2); n != 2 {
 		t.Fatalf("%d references, want those of the new count", n)
 	}
-	ts.open.unlink(old.under)
+	ts.open.unlink(old.under())
 	if n, _ := ts.References(1, 2); n != 2 || ts.Open() != 1 {
 		t.Fatalf("%d references, %d open", n, ts.Open())
 	}
@@ -221,7 +224,7 @@ func TestRegistry_SpreadsAnyPattern(t *testing.T) {
 			r.init(0)
 			for i := range uint64(n) {
 				u := newUnders()
-				u.born(nil, Entry{Kind: k, UnderFD: underfd(i)})
+				u.born(Entry{Kind: k, UnderFD: underfd(i)})
 				if _, _, errno := r.join(u); errno != 0 {
 					t.Fatal(errno)
 				}

@@ -98,6 +98,23 @@ func (s *Set) All() iter.Seq[uint] {
 	}
 }
 
+// Missing yields the ids below n that are not in the set, in ascending order.
+func (s *Set) Missing(n uint) iter.Seq[uint] {
+	return func(yield func(uint) bool) {
+		for first := uint(0); first < n; first += wordBits {
+			free := ^uint64(0)
+			if w := first / wordBits; w < uint(len(s.used)) {
+				free = ^s.used[w]
+			}
+			for ; free != 0; free &= free - 1 {
+				if id := first + uint(bits.TrailingZeros64(free)); id >= n || !yield(id) {
+					return
+				}
+			}
+		}
+	}
+}
+
 // grow makes room for words words at least. It doubles, so that adding ids one by one stays cheap.
 func (s *Set) grow(words uint) {
 	words = max(words, 2*uint(len(s.used)))

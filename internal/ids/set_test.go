@@ -43,6 +43,20 @@ func (model *setModel) check(t *rapid.T, s *ids.Set) {
 	if s.Has(start) != model[start] {
 		t.Fatalf("Has(%d) = %v", start, s.Has(start))
 	}
+	next = 0
+	for id := range s.Missing(start) {
+		for ; next < id && model[next]; next++ {
+		}
+		if next != id || id >= start || model[id] {
+			t.Fatalf("Missing(%d) yields %d, want %d", start, id, next)
+		}
+		next = id + 1
+	}
+	for ; next < start; next++ {
+		if !model[next] {
+			t.Fatalf("Missing(%d) leaves %d out", start, next)
+		}
+	}
 }
 
 func TestSet_AgreesWithABuiltinMap(t *testing.T) {

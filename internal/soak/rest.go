@@ -17,9 +17,10 @@ type rest struct {
 	stats      lindbridge.Stats
 }
 
-// What may be more than after the warm-up and is no leak: goroutines of Go's own, a thread that is about to leave, and what the runtimes of Go
-// and C keep of memory, in pieces, the more the more threads there were at once: a busy machine has more of them than the
-// warm-up had. A cage that leaks holds a mapping or more, so that a leak of one in a hundred shows within minutes.
+// What may be more than after the warm-up and is no leak: goroutines of Go's own, a thread that is about to leave, and what
+// the runtimes of Go and C keep of memory, in pieces, the more the more threads there were at once: a busy machine has more
+// of them than the warm-up had. A cage that leaks holds a mapping or more, so that a leak of one in a hundred shows within
+// minutes.
 const (
 	moreThreads    = 2
 	moreMappings   = 1024
@@ -102,8 +103,8 @@ func (before *rest) left(now *rest) []string {
 	// The shim keeps some threads for reuse, as many as there were at once, up to a limit.
 	idle := int(now.stats.ThreadsIdle) - int(before.stats.ThreadsIdle)
 	more("OS threads", now.holds.Threads, before.holds.Threads+idle+moreThreads)
-	// Each OS thread that was in the shim may keep an eventfd to be interrupted by, and each module an image of its memory: both are
-	// made when first needed.
+	// Each OS thread that was in the shim may keep an eventfd to be interrupted by, and each module an image of its memory:
+	// both are made when first needed.
 	events, images, files := byKind(now.holds.FDs)
 	eventsBefore, imagesBefore, filesBefore := byKind(before.holds.FDs)
 	more("eventfds", events, max(eventsBefore, now.holds.Tasks)+8)
