@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -17,6 +18,10 @@ type contestant interface {
 	Pinned() bool
 	Close() error
 }
+
+// lindPeer is the contestant that scripts/bench.sh builds from a checkout of Lind, and with ".version" the file that says
+// which.
+const lindPeer = "lind-peer"
 
 // errAbsent is of a contestant that is not on this machine.
 var errAbsent = errors.New("not installed here")
@@ -69,6 +74,11 @@ func (a *arena) start(name string) (contestant, error) {
 			return nil, errAbsent
 		}
 		spec.Args = []string{node, filepath.Join(a.root, "bench", "peers", "node.mjs")}
+	case "lind":
+		if _, err := os.Stat(in(lindPeer)); err != nil {
+			return nil, errAbsent
+		}
+		spec.Args = []string{in(lindPeer)}
 	case "threei", "fdtables":
 		return &drive.TestBinary{Path: in(program + ".test"), CPU: cpu, Time: a.benchTime}, nil
 	default:

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strings"
 
@@ -73,6 +74,9 @@ func (r *run) versions() []string {
 			continue
 		}
 		lines = append(lines, reply.Text)
+	}
+	if b, err := os.ReadFile(filepath.Join(r.dir, lindPeer+".version")); err == nil {
+		lines = append(lines, strings.TrimSpace(string(b)))
 	}
 	for _, args := range [][]string{{"node", "--version"}, {"rustc", "--version"}, {"cc", "--version"}} {
 		out, err := exec.Command(args[0], args[1:]...).Output()

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -79,7 +80,11 @@ func (r *run) measure(w row) {
 		}
 		r.rec.Lines = append(r.rec.Lines, line)
 	}
+	measured := slices.ContainsFunc(sides[1:], func(s *side) bool { return len(s.samples) > 0 })
 	for _, ref := range w.refs {
+		if ref.instead && measured {
+			continue
+		}
 		cell := record.Cell{Who: ref.who, Of: stat.Summary{N: 1, P50: ref.ns, P99: ref.ns, Max: ref.ns}}
 		line := w.line(ours.cell(), cell)
 		line.ID += " : " + ref.who

@@ -37,6 +37,8 @@ type reference struct {
 	who       string
 	ns        float64
 	must, aim float64
+	// instead: it is shown only where no peer of the row was measured.
+	instead bool
 }
 
 // The headings.
@@ -61,7 +63,8 @@ const (
 // this one, in the default configuration.
 const (
 	lindPublished = "Lind, published"
-	lindMeasured  = "Lind's own benchmark, measured earlier"
+	lindMeasured  = "Lind's tables, measured earlier"
+	lindTables    = "Lind's tables, built from a checkout"
 	gvisor        = "gVisor, published"
 	goal          = "goal: 50,000 a second on 2 cores"
 )
@@ -112,58 +115,65 @@ func callRows() []row {
 }
 
 func handlerRows() []row {
-	one := func(id, what, on, words string, lind, must float64) row {
-		return row{
-			id: "handlers/" + id, group: groupHandlers, what: what, ours: ask{on, words}, batch: 8,
-			refs: []reference{{who: lindMeasured, ns: lind, must: must}},
-		}
+	const pinned = "@pinned"
+	one := func(id, what, on, words, lind string, earlier, must float64) row {
+		r := row{id: "handlers/" + id, group: groupHandlers, what: what, ours: ask{"threei" + on, words}, batch: 8}
+		r.besideLind(on, lind, earlier, must)
+		return r
 	}
 	return []row{
-		one("look-up, hot", "look-up, hot", "threei@pinned", "BenchmarkLookup hot", 29, 0.2),
-		one("look-up, many cages", "look-up, 1,000 cages in turn", "threei@pinned", "BenchmarkLookup cages=1000", 35, 0.2),
-		one("look-up, 2 threads", "look-up, 2 threads at once", "threei", "BenchmarkLookup threads=2", 88, 0.2),
-		one("register", "register a handler", "threei@pinned", "BenchmarkRegister other_call", 57, 0.3),
-		one("register, many", "register a handler, 1,000,000 elsewhere", "threei@pinned",
-			"BenchmarkRegister other_call,_1000000_elsewhere", 57, 0.3),
-		one("copy", "copy a table of 256 handlers", "threei@pinned", "BenchmarkCopyTable different", 28_400, 0.3),
+		one("look-up, hot", "look-up, hot", pinned, "BenchmarkLookup hot", "lookup 1 1", 29, 0.2),
+		one("look-up, many cages", "look-up, 1,000 cages in turn", pinned, "BenchmarkLookup cages=1000", "lookup 1000 1", 35, 0.2),
+		one("look-up, 2 threads", "look-up, 2 threads at once", "", "BenchmarkLookup threads=2", "lookup 1 2", 88, 0.2),
+		one("register", "register a handler", pinned, "BenchmarkRegister other_call", "register", 57, 0.3),
+		one("register, many", "register a handler, 1,000,000 elsewhere", pinned,
+			"BenchmarkRegister other_call,_1000000_elsewhere", "register", 57, 0.3),
+		one("copy", "copy a table of 256 handlers", pinned, "BenchmarkCopyTable different", "copy", 28_400, 0.3),
+	}
+}
+
+// besideLind compares r with Lind's tables where those were built, and with what they took earlier where they were not: then
+// the machine is another, or has another speed by now.
+func (r *row) besideLind(on, words string, earlier, must float64) {
+	r.peers = append(r.peers, peer{who: lindTables, ask: ask{"lind" + on, words}, batch: 2, must: must})
+	if earlier > 0 {
+		r.refs = append(r.refs, reference{who: lindMeasured, ns: earlier, must: must, instead: true})
 	}
 }
 
 func fdRows() []row {
-	one := func(id, on, words string, lind, must float64) row {
-		r := row{id: "fdtables/" + id, group: groupFDs, what: id, ours: ask{on, words}, batch: 8}
-		if lind > 0 {
-			r.refs = []reference{{who: lindMeasured, ns: lind, must: must}}
-		}
+	one := func(id, on, words, lind string, earlier, must float64) row {
+		r := row{id: "fdtables/" + id, group: groupFDs, what: id, ours: ask{"fdtables" + on, words}, batch: 8}
+		r.besideLind(on, lind, earlier, must)
 		return r
 	}
 	var all []row
 	for _, n := range []int{1, 2, 4, 8, 16} {
-		on, lind := "fdtables", 0.0
+		on, lind, must := "", 0.0, 0.0
 		if n == 1 {
-			on = "fdtables@pinned"
+			on = "@pinned"
 		}
 		if n == 1 || n == 8 {
-			lind = 66
+			lind, must = 66, 0.1
 		}
 		r := one(fmt.Sprintf("translate, %d threads on one cage", n), on,
-			fmt.Sprintf("BenchmarkTranslate one_table goroutines=%d", n), lind, 0.1)
+			fmt.Sprintf("BenchmarkTranslate one_table goroutines=%d", n), fmt.Sprintf("translate %d", n), lind, must)
 		r.plot, r.curve, r.x = plotTranslate, "one table", float64(n)
 		if n == 8 {
 			r.note = "wall time for each operation of all threads together"
 		}
 		all = append(all, r)
 	}
-	const pinned = "fdtables@pinned"
+	const pinned = "@pinned"
 	return append(all,
-		one("open + close", pinned, "BenchmarkOpenClose lower=0", 264, 0.3),
-		one("open + close, 1,023 lower descriptors used", pinned, "BenchmarkOpenClose lower=1023", 507, 0.3),
-		one("fork of 0 descriptors", pinned, "BenchmarkFork fds=0", 1600, 0.3),
-		one("fork of 64 descriptors", pinned, "BenchmarkFork fds=64", 4100, 0.3),
-		one("fork of 1,024 descriptors", pinned, "BenchmarkFork fds=1024", 41_000, 0.3),
-		one("exit of 0 descriptors", pinned, "BenchmarkRemove last fds=0", 0, 0),
-		one("exit of 64 descriptors", pinned, "BenchmarkRemove last fds=64", 5700, 0.3),
-		one("exit of 1,024 descriptors", pinned, "BenchmarkRemove last fds=1024", 57_000, 0.3),
+		one("open + close", pinned, "BenchmarkOpenClose lower=0", "open 0", 264, 0.3),
+		one("open + close, 1,023 lower descriptors used", pinned, "BenchmarkOpenClose lower=1023", "open 1023", 507, 0.3),
+		one("fork of 0 descriptors", pinned, "BenchmarkFork fds=0", "fork 0", 1600, 0.3),
+		one("fork of 64 descriptors", pinned, "BenchmarkFork fds=64", "fork 64", 4100, 0.3),
+		one("fork of 1,024 descriptors", pinned, "BenchmarkFork fds=1024", "fork 1024", 41_000, 0.3),
+		one("exit of 0 descriptors", pinned, "BenchmarkRemove last fds=0", "exit 0", 0, 0.3),
+		one("exit of 64 descriptors", pinned, "BenchmarkRemove last fds=64", "exit 64", 5700, 0.3),
+		one("exit of 1,024 descriptors", pinned, "BenchmarkRemove last fds=1024", "exit 1024", 57_000, 0.3),
 	)
 }
 
