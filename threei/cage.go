@@ -81,7 +81,7 @@ func (s *System) RemoveCage(id abi.CageID, exit *exitcoord.Exit) {
 
 // find is the cage that has the id and this exit, or nil.
 func (s *System) find(id abi.CageID, exit *exitcoord.Exit) *cage {
-	if c := s.cages.Load(uint64(id)); c != nil && c.exit == exit {
+	if c := s.cages.LoadLow(uint64(id)); c != nil && c.exit == exit {
 		return c
 	}
 	return nil
@@ -94,7 +94,7 @@ func (s *System) find(id abi.CageID, exit *exitcoord.Exit) *cage {
 //
 //   - ErrNoCage: no cage has the id
 func (s *System) Exit(id abi.CageID) (*exitcoord.Exit, error) {
-	c := s.cages.Load(uint64(id))
+	c := s.cages.LoadLow(uint64(id))
 	if c == nil {
 		return nil, fmt.Errorf("cage %d: %w", id, ErrNoCage)
 	}
@@ -109,7 +109,7 @@ func (s *System) Exit(id abi.CageID) (*exitcoord.Exit, error) {
 //   - ErrNoCage: no cage has the id
 //   - ErrPort: the port is 0 or has more than 38 bits, or the cage has one
 func (s *System) SetPort(id abi.CageID, port uint64) error {
-	c := s.cages.Load(uint64(id))
+	c := s.cages.LoadLow(uint64(id))
 	if c == nil {
 		return fmt.Errorf("set port of cage %d: %w", id, ErrNoCage)
 	}
@@ -138,7 +138,7 @@ func (s *System) HandlersAddr(id abi.CageID) (uintptr, error) {
 
 // named is the cage that has the id, if it runs.
 func (s *System) named(id abi.CageID) (*cage, error) {
-	c := s.cages.Load(uint64(id))
+	c := s.cages.LoadLow(uint64(id))
 	if c == nil || c.stopping() {
 		return nil, c.errNamed(id)
 	}

@@ -101,7 +101,7 @@ func (s *System) side(t *Thread, id abi.CageID) (*cage, error) {
 		return nil, nil //nolint:nilnil // it is no cage's, and nothing is wrong with that
 	}
 	if id == t.Cage && !t.host {
-		if c := s.cages.Load(uint64(id)); c == nil || !c.stopping() {
+		if c := s.cages.LoadLow(uint64(id)); c == nil || !c.stopping() {
 			return c, nil
 		}
 	}

@@ -102,7 +102,7 @@ func (s *System) SyscallOn(t *Thread, target abi.CageID, call abi.Call, a *Args)
 	t.sys = s
 	// What ends a cage, and what tells of its end, is about one that may be stopping already.
 	ends := call == abi.CallExit || call == abi.CallExitGroup || call == abi.CallHarshCageExit
-	c := s.cages.Load(uint64(target))
+	c := s.cages.LoadLow(uint64(target))
 	if !ends && (c == nil || c.stopping()) {
 		return abi.ESRCH.Result()
 	}
@@ -164,7 +164,7 @@ func (s *System) makeSyscall(ctx context.Context, self, target abi.CageID, call 
 	if err := done(ctx); err != nil {
 		return 0, err
 	}
-	by := s.cages.Load(uint64(self))
+	by := s.cages.LoadLow(uint64(self))
 	if by == nil {
 		return 0, ErrNoCage
 	}

@@ -11,7 +11,7 @@ import (
 
 // registerHandlerCall is register_handler: (target, call), (unused, grate or a flag), (function index).
 func (s *System) registerHandlerCall(t *Thread, a *Args) int64 {
-	by := s.cages.Load(uint64(t.Acting()))
+	by := s.cages.LoadLow(uint64(t.Acting()))
 	if by == nil {
 		return abi.LindResult(abi.ELindESRCH)
 	}
@@ -28,7 +28,7 @@ func (s *System) registerHandlerCall(t *Thread, a *Args) int64 {
 
 // copyHandlerTableCall is copy_handler_table_to_cage: (source, target).
 func (s *System) copyHandlerTableCall(t *Thread, a *Args) int64 {
-	by := s.cages.Load(uint64(t.Acting()))
+	by := s.cages.LoadLow(uint64(t.Acting()))
 	if by == nil {
 		return abi.LindResult(abi.ELindESRCH)
 	}

@@ -102,14 +102,14 @@ func (s *System) register(by *cage, target abi.CageID, call abi.Call, grate abi.
 	if call > allCalls || fn > maxFn {
 		return ErrCall
 	}
-	c := s.cages.Load(uint64(target))
+	c := s.cages.LoadLow(uint64(target))
 	if c == nil || c.stopping() {
 		return c.errNamed(target)
 	}
 	if grate == abi.CageDeregister {
 		return s.deregister(by, c, call)
 	}
-	g := s.cages.Load(uint64(grate))
+	g := s.cages.LoadLow(uint64(grate))
 	if g == nil || g.stopping() {
 		return g.errNamed(grate)
 	}
@@ -353,17 +353,20 @@ func (c *cage) pairLocked(g *cage, port uint64) *pair {
 // setLocked makes e serve the call; p is the pair that it belongs to, nil if it is no grate's.
 func (c *cage) setLocked(r *row, call abi.Call, e entry, p *pair) {
 	c.rowMu.AssertHeld()
-	old := r.at(call)
+	word := &r.active()[call]
+	old := entry(word.Load())
 	if old == e {
 		return
 	}
-	if old.isGrate() && (p == nil || old.port() != p.port) {
-		c.pairOfLocked(old.port()).remove(call)
+	if same := p != nil && old.isGrate() && old.port() == p.port; !same {
+		if old.isGrate() {
+			c.pairOfLocked(old.port()).remove(call)
+		}
+		if p != nil {
+			p.add(call)
+		}
 	}
-	if p != nil {
-		p.add(call)
-	}
-	r.set(call, e)
+	word.Store(uint64(e)) // one step for every reader
 }
 
 // fillLocked makes e serve every call; p is the pair that it belongs to, nil if it is no grate's.

@@ -69,7 +69,7 @@ func (t *Thread) memoryOf(id abi.CageID) (guestmem.Memory, bool) {
 	if t.sys == nil {
 		return guestmem.Memory{}, false
 	}
-	c := t.sys.cages.Load(uint64(id))
+	c := t.sys.cages.LoadLow(uint64(id))
 	if c == nil || c.cfg.Memory == nil || !t.mayName(c) || !t.use(c) {
 		return guestmem.Memory{}, false
 	}

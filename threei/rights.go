@@ -29,7 +29,7 @@ func (t *Thread) mayName(c *cage) bool {
 	if t.target != nil && (t.target == c || c.isServedBy(t.target)) {
 		return true
 	}
-	by := t.sys.cages.Load(uint64(t.Cage))
+	by := t.sys.cages.LoadLow(uint64(t.Cage))
 	return by != nil && c.isServedBy(by)
 }
 

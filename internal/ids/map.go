@@ -39,6 +39,16 @@ func (m *Map[T]) Load(id uint64) *T {
 	return nil
 }
 
+// LoadLow is Load for ids below 2^20, small enough to be inlined. Others have no value to it.
+func (m *Map[T]) LoadLow(id uint64) *T {
+	if i := id >> pageBits; i < pageSize {
+		if p := m.pages[i].Load(); p != nil {
+			return p[id%pageSize].Load()
+		}
+	}
+	return nil
+}
+
 // Insert makes v, which is not nil, the value of id. It answers false, and changes nothing, if id has one.
 func (m *Map[T]) Insert(id uint64, v *T) bool {
 	if id < lowIDs {

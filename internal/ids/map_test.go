@@ -57,9 +57,14 @@ func TestMap_AgreesWithABuiltinMap(t *testing.T) {
 						t.Fatalf("Load(%d) is not what was inserted", id)
 					}
 				}
-				if id := anyID().Draw(t, "probe"); m.Load(id) != model[id] {
+				id := anyID().Draw(t, "probe")
+				if m.Load(id) != model[id] {
 					t.Fatalf("Load(%d) finds what the model does not have", id)
 				}
+				for id := range model {
+					checkLow(t, &m, id)
+				}
+				checkLow(t, &m, id)
 			},
 		})
 	})
@@ -118,5 +123,16 @@ func BenchmarkMapLoad(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// checkLow compares LoadLow with Load, for ids that both know.
+func checkLow(t *rapid.T, m *ids.Map[int], id uint64) {
+	want := m.Load(id)
+	if id >= 1<<20 {
+		want = nil
+	}
+	if got := m.LoadLow(id); got != want {
+		t.Fatalf("LoadLow(%d) = %p, want %p", id, got, want)
 	}
 }
