@@ -64,6 +64,8 @@ points! {
     Instantiate "instantiate" Fails,
     /// The system makes no thread for a guest thread.
     ThreadNew "thread-new" Fails,
+    /// There is no memory for a thread's signal stack.
+    SignalStack "signal-stack" Fails,
     /// The system makes no timer for the waker.
     WakerTimer "waker-timer" Fails,
     /// The system makes no thread for the waker.

@@ -17,6 +17,7 @@
 #![warn(unsafe_op_in_unsafe_fn)]
 #![warn(missing_debug_implementations)]
 
+pub mod altstack;
 pub mod clock;
 pub mod domain;
 pub mod engine;

@@ -5,6 +5,7 @@
 //! after the deadline was set, and the next check in the guest's code finds it passed. With the first two the other way
 //! round a stop could fall between them and be missed.
 
+use crate::altstack;
 use crate::domain::Domain;
 use crate::faults::{self, Point};
 use crate::ffi::types::*;
@@ -401,6 +402,9 @@ fn enter(
 ) -> End {
     if domain.gate.is_closed() {
         return End::plain(LINDSHIM_END_STOPPED);
+    }
+    if let Err(err) = altstack::ensure() {
+        return End::failed(LINDSHIM_END_START_FAILED, err.message);
     }
     let Some(pre) = domain.instance_pre() else {
         return End::failed(

@@ -4,6 +4,7 @@
 //! gets, and thread-local storage of its own. Data segments and the start function were the first instance's (see
 //! `Domain::initialize`).
 
+use crate::altstack;
 use crate::domain::Domain;
 use crate::error::{Error, Result, Status};
 use crate::faults::{self, Point};
@@ -200,7 +201,9 @@ impl Worker {
         let made = if domain.gate.is_closed() {
             Err(Leave::Stopped.into())
         } else {
-            faults::check(Point::WorkerNew).and_then(|()| pre.instantiate(&mut store))
+            faults::check(Point::WorkerNew)
+                .and_then(|()| Ok(altstack::ensure()?))
+                .and_then(|()| pre.instantiate(&mut store))
         };
         let made = made.and_then(|instance| {
             if !domain.initialize(&mut store, &instance, None)? {

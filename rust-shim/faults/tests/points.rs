@@ -174,6 +174,36 @@ fn no_thread_for_a_domain_that_stops_meanwhile() {
 }
 
 #[test]
+fn no_signal_stack() {
+    let _alone = alone();
+    let host = grate_host(|_| {}); // with threads of its own, that have no stack yet
+    let module = host.load(&app("", "(call $do (i32.const 2001))"));
+    let (domain, user) = domain_of(&host, module);
+    set("signal-stack", "1*fail");
+    host.start(domain);
+    assert_eq!(report(user).len(), 1);
+    let ends = seen().ends[&user].clone();
+    assert_eq!(
+        (ends.len(), ends[0].outcome),
+        (1, LINDSHIM_END_START_FAILED)
+    );
+    let text = &ends[0].message;
+    assert!(
+        text.contains("Cannot allocate memory") && text.contains("vm.max_map_count"),
+        "{text}"
+    );
+    check_told(user);
+    // The next time the same thread, which has waited for it, gets one.
+    let (other, its_user) = domain_of(&host, module);
+    host.start(other);
+    marks(its_user, 1);
+    stop(other);
+    assert_eq!(report(its_user).len(), 1);
+    check_told(its_user);
+    host.finish(&[domain, other], &[module]);
+}
+
+#[test]
 fn no_instance() {
     let _alone = alone();
     let host = grate_host(|_| {});
