@@ -53,10 +53,16 @@ func (s *side) cell() record.Cell {
 // measure fills in a row.
 func (r *run) measure(w row) {
 	r.log("%s: %s", w.group, w.what)
-	ours := &side{who: "lindbridge", ask: w.ours, batch: max(w.batch, 1), every: 1}
+	batch := func(n int) int {
+		if r.quick {
+			n = (n + 1) / 2
+		}
+		return max(n, 1)
+	}
+	ours := &side{who: "lindbridge", ask: w.ours, batch: batch(w.batch), every: 1}
 	sides := []*side{ours}
 	for _, p := range w.peers {
-		s := &side{who: p.who, ask: p.ask, batch: max(p.batch, 1), every: max(p.every, 1)}
+		s := &side{who: p.who, ask: p.ask, batch: batch(p.batch), every: max(p.every, 1)}
 		sides = append(sides, s)
 		if p.attempt {
 			r.attempt(s)
@@ -145,12 +151,12 @@ func (r *run) attempt(s *side) {
 	name := s.ask.contestant + "@attempt"
 	c, err := r.get(name)
 	if err == nil {
-		_, err = c.Ask(attemptPatience, 1, strings.Fields(s.ask.words)...)
+		_, err = c.Ask(r.scaled(attemptPatience/3, attemptPatience), 1, strings.Fields(s.ask.words)...)
 		err = errors.Join(err, r.end(name))
 	}
 	switch {
 	case errors.Is(err, drive.ErrNoEnd):
-		s.cannot = fmt.Sprintf("no end within %v", attemptPatience)
+		s.cannot = fmt.Sprintf("no end within %v", r.scaled(attemptPatience/3, attemptPatience))
 	case errors.Is(err, errAbsent):
 		s.cannot = errAbsent.Error()
 	case err != nil:

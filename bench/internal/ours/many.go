@@ -43,7 +43,10 @@ func (d *Driver) more(state string, n int) error {
 	bare, busy := state == "bare", state == "busy"
 	p := lindbridge.Program{Module: m, Stdin: d.silent, Stdout: d.in}
 	if bare {
-		p.Stdin, p.Stdout = nil, nil
+		p.Stdout = nil
+	}
+	if bare || state == "idle" { // descriptors are few, where there are to be ten thousand
+		p.Stdin = nil
 	}
 	var starter *os.File
 	if busy {
