@@ -123,7 +123,8 @@ func handlerRows() []row {
 	}
 	return []row{
 		one("look-up, hot", "look-up, hot", pinned, "BenchmarkLookup hot", "lookup 1 1", 29, 0.2),
-		one("look-up, many cages", "look-up, 1,000 cages in turn", pinned, "BenchmarkLookup cages=1000", "lookup 1000 1", 35, 0.2),
+		one("look-up, many cages", "look-up, 1,000 cages in turn", pinned, "BenchmarkLookup cages=1000", "lookup 1000 1", 35,
+			0.2),
 		one("look-up, 2 threads", "look-up, 2 threads at once", "", "BenchmarkLookup threads=2", "lookup 1 2", 88, 0.2),
 		one("register", "register a handler", pinned, "BenchmarkRegister other_call", "register", 57, 0.3),
 		one("register, many", "register a handler, 1,000,000 elsewhere", pinned,
@@ -132,12 +133,12 @@ func handlerRows() []row {
 	}
 }
 
-// besideLind compares r with Lind's tables where those were built, and with what they took earlier where they were not: then
+// besideLind compares w with Lind's tables where those were built, and with what they took earlier where they were not: then
 // the machine is another, or has another speed by now.
-func (r *row) besideLind(on, words string, earlier, must float64) {
-	r.peers = append(r.peers, peer{who: lindTables, ask: ask{"lind" + on, words}, batch: 2, must: must})
+func (w *row) besideLind(on, words string, earlier, must float64) {
+	w.peers = append(w.peers, peer{who: lindTables, ask: ask{"lind" + on, words}, batch: 2, must: must})
 	if earlier > 0 {
-		r.refs = append(r.refs, reference{who: lindMeasured, ns: earlier, must: must, instead: true})
+		w.refs = append(w.refs, reference{who: lindMeasured, ns: earlier, must: must, instead: true})
 	}
 }
 

@@ -93,7 +93,9 @@ impl Driver {
                     while took < SAMPLE {
                         let cages: Vec<u64> = (0..16).map(|_| self.filled(fds)).collect();
                         let start = Instant::now();
-                        cages.iter().for_each(|&cage| fdtables::remove_cage_from_fdtable(cage));
+                        cages
+                            .iter()
+                            .for_each(|&cage| fdtables::remove_cage_from_fdtable(cage));
                         took += start.elapsed();
                         ops += 16;
                     }
@@ -127,7 +129,9 @@ impl Driver {
                     let remove = |&copy: &u64| handlers::_rm_cage_from_handler(copy);
                     batches(
                         &copies,
-                        |&copy| assert_eq!(handlers::copy_handler_table_to_cage_impl(source, copy), 0),
+                        |&copy| {
+                            assert_eq!(handlers::copy_handler_table_to_cage_impl(source, copy), 0)
+                        },
                         |all| all.iter().for_each(remove),
                     )
                 });
