@@ -133,8 +133,8 @@ func handlerRows() []row {
 	}
 }
 
-// besideLind compares w with Lind's tables where those were built, and with what they took earlier where they were not: then
-// the machine is another, or has another speed by now.
+// besideLind compares w with Lind's tables where those were built, and with what they took earlier where they were not:
+// then the machine is another, or has another speed by now.
 func (w *row) besideLind(on, words string, earlier, must float64) {
 	w.peers = append(w.peers, peer{who: lindTables, ask: ask{"lind" + on, words}, batch: 2, must: must})
 	if earlier > 0 {
