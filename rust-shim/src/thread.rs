@@ -47,7 +47,8 @@ pub struct Context {
 #[derive(Clone)]
 enum GuestMemory {
     None,
-    Own(Memory),
+    /// It is the instance's own, at this address.
+    Own(Memory, usize),
     Shared(SharedMemory),
 }
 
@@ -176,9 +177,8 @@ impl Context {
     pub fn memory_now(caller: &Caller<'_, Context>) -> (*mut u8, u64) {
         match &caller.data().memory {
             GuestMemory::None => (std::ptr::null_mut(), 0),
-            GuestMemory::Own(memory) => {
-                let bytes = memory.data_size(caller) as u64;
-                let base = memory.data_ptr(caller);
+            &GuestMemory::Own(memory, base) => {
+                let (base, bytes) = (base as *mut u8, memory.data_size(caller) as u64);
                 caller.data().domain.publish_memory(base, bytes);
                 (base, bytes)
             }
@@ -463,7 +463,7 @@ fn adopt_memory(store: &mut Store<Context>, instance: &Instance) {
                 memory.data_size(store.as_context()) as u64,
             );
             store.data().domain.publish_memory(base, bytes);
-            store.data_mut().memory = GuestMemory::Own(memory);
+            store.data_mut().memory = GuestMemory::Own(memory, base as usize);
         }
         Some(Extern::SharedMemory(memory)) => {
             store.data_mut().memory = GuestMemory::Shared(memory);
