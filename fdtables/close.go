@@ -59,20 +59,27 @@ func (t *Table) takeMarked() (was *slots, used ids.Set) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	was, used = t.now.Load(), t.used
-	var left *slots
-	var leftUsed ids.Set
+	all, marked := 0, 0
 	for fd := range used.All() {
-		if !(*was)[fd].Load().closeOnExec.Load() {
-			continue
+		all++
+		if (*was)[fd].Load().closeOnExec.Load() {
+			marked++
 		}
-		if left == nil {
-			left, leftUsed = was.clone(len(*was)), used.Clone()
-		}
-		(*left)[fd] = atomic.Pointer[slot]{} // not published yet
-		leftUsed.Remove(fd)
 	}
-	if left == nil {
+	switch marked {
+	case 0:
 		return nil, ids.Set{}
+	case all:
+		t.now.Store(&noSlots)
+		t.used = ids.Set{}
+		return was, used
+	}
+	left, leftUsed := was.clone(len(*was)), used.Clone()
+	for fd := range used.All() {
+		if (*was)[fd].Load().closeOnExec.Load() {
+			(*left)[fd] = atomic.Pointer[slot]{} // not published yet
+			leftUsed.Remove(fd)
+		}
 	}
 	t.now.Store(left)
 	t.used = leftUsed

@@ -7,7 +7,9 @@
 //! | --- | --- |
 //! | `translate THREADS` | descriptors of one cage looked up by so many threads: wall time by operations of all |
 //! | `open LOWER` | open and close, with so many lower descriptors in use |
+//! | `init` | the empty table of a new cage |
 //! | `fork N`, `exit N` | a cage with N descriptors; at its exit each is the last of its kind |
+//! | `exec N` | the same of an exec that closes all of them |
 //! | `lookup CAGES THREADS` | handlers looked up, of so many cages in turn, by so many threads |
 //! | `register` | a handler for each of 1,024 calls in turn, over the one that is there |
 //! | `copy` | a table of 256 handlers, to a cage that has none |
@@ -102,6 +104,37 @@ impl Driver {
                     took.as_nanos() as f64 / f64::from(ops)
                 }))
             }
+            ["exec", fds] => {
+                let fds = number(Some(fds))?;
+                Ok(samples(&mut || {
+                    let (mut took, mut ops) = (Duration::ZERO, 0);
+                    while took < SAMPLE {
+                        let cages: Vec<u64> = (0..16).map(|_| self.filled(fds)).collect();
+                        for &cage in &cages {
+                            (0..fds).for_each(|fd| fdtables::set_cloexec(cage, fd, true).unwrap());
+                        }
+                        let start = Instant::now();
+                        cages
+                            .iter()
+                            .for_each(|&cage| fdtables::empty_fds_for_exec(cage));
+                        took += start.elapsed();
+                        ops += 16;
+                        cages
+                            .iter()
+                            .for_each(|&cage| fdtables::remove_cage_from_fdtable(cage));
+                    }
+                    took.as_nanos() as f64 / f64::from(ops)
+                }))
+            }
+            ["init"] => Ok(samples(&mut || {
+                let cages: Vec<u64> = (0..16).map(|_| self.cage()).collect();
+                let remove = |&cage: &u64| fdtables::remove_cage_from_fdtable(cage);
+                batches(
+                    &cages,
+                    |&cage| fdtables::init_empty_cage(cage),
+                    |all| all.iter().for_each(remove),
+                )
+            })),
             ["lookup", cages, threads] => {
                 let (cages, threads) = (number::<u64>(Some(cages))?, number(Some(threads))?);
                 let first = FIRST << 1;
