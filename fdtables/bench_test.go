@@ -280,7 +280,11 @@ func inBatches(b *testing.B, ts *fdtables.Tables, fds int, prepare, op func(abi.
 
 func BenchmarkInit(b *testing.B) {
 	ts := fdtables.New(fdtables.Config{})
-	inBatches(b, ts, 0, func(abi.CageID) {}, func(cage abi.CageID) { newTable(b, ts, cage) })
+	inBatches(b, ts, 0, func(abi.CageID) {}, func(cage abi.CageID) {
+		if _, err := ts.Init(cage); err != nil {
+			b.Fatal(err)
+		}
+	})
 }
 
 var sizes = []int{0, 64, 1024}

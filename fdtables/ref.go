@@ -22,7 +22,7 @@ func (t *Table) Acquire(fd FD) (Ref, abi.Errno) {
 		if s == nil {
 			return Ref{}, abi.EBADF
 		}
-		switch word := s.under().word.Add(ioUnit); {
+		switch word := s.under().acquire(); {
 		case !isDead(word):
 			return Ref{s, t.ts}, 0
 		case isClosed(word):

@@ -182,8 +182,8 @@ func (u *under) tryShare(d *dropped) (owed *slot, ok bool) {
 	return nil, true
 }
 
-// tryAcquire adds one I/O reference and answers whether u was alive.
-func (u *under) tryAcquire() bool { return !isDead(u.word.Add(ioUnit)) }
+// acquire adds one I/O reference, if u is alive, and answers its word: see isDead and isClosed.
+func (u *under) acquire() (word int64) { return u.word.Add(ioUnit) }
 
 // verdict is what dropping a table reference came to.
 type verdict uint8

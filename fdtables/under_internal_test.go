@@ -24,7 +24,7 @@ func TestUnder_NothingLeavesTheStateDead(t *testing.T) {
 		t.Fatalf("verdict %d", v)
 	}
 	for range 1000 { // each attempt leaves something in the word, and changes nothing
-		if u.tryAcquire() {
+		if !isDead(u.acquire()) {
 			t.Fatal("a reference to a dead underfd")
 		}
 		if _, ok := u.tryShare(d); ok {
@@ -39,7 +39,7 @@ func TestUnder_NothingLeavesTheStateDead(t *testing.T) {
 func TestUnder_TheLastIOOwesTheHandler(t *testing.T) {
 	u, d := testUnder(), new(dropped)
 	for range 2 {
-		if !u.tryAcquire() {
+		if isDead(u.acquire()) {
 			t.Fatal("not alive")
 		}
 	}
@@ -57,7 +57,7 @@ func TestUnder_TheLastIOOwesTheHandler(t *testing.T) {
 	if s, _ := u.release(d); s != second {
 		t.Fatalf("the last release owes %v, want what was dropped last", s)
 	}
-	if u.tryAcquire() {
+	if !isDead(u.acquire()) {
 		t.Fatal("a reference to an underfd whose handler is due")
 	}
 }
@@ -65,7 +65,7 @@ func TestUnder_TheLastIOOwesTheHandler(t *testing.T) {
 // TestUnder_ReviveBetweenAReleaseAndItsEnd stops a release between its two steps, which no test from outside can.
 func TestUnder_ReviveBetweenAReleaseAndItsEnd(t *testing.T) {
 	u, d := testUnder(), new(dropped)
-	u.tryAcquire()
+	u.acquire()
 	u.drop(&u.first, d)
 	u.word.Add(-ioUnit) // the first step of release: unreferenced, and not dead
 	owed, ok := u.tryShare(d)
@@ -102,7 +102,7 @@ func TestUnder_GetAndCloseDecideWhoIsLast(t *testing.T) {
 				runtime.Gosched()
 			}
 			seen = u
-			if !u.tryAcquire() {
+			if isDead(u.acquire()) {
 				answer.Store(failed)
 				continue
 			}
