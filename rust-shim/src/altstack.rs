@@ -1,6 +1,6 @@
 //! Signal stacks for the threads that run guests.
 //!
-//! A guest's trap is a signal, and Wasmtime wants a stack of at least [`BYTES`] for its handler. It maps one itself for
+//! A guest's trap is a signal, and Wasmtime wants a stack of at least 256 KiB for its handler. It maps one itself for
 //! each thread that has none, with a guard: two mappings more for each thread, of which a process may have 65,530
 //! (`vm.max_map_count`), and a panic where none is to be had. Here many are mapped at a time, without guards, as Go's are;
 //! and a thread that gets none is told so.
@@ -12,7 +12,7 @@ use std::ptr::null_mut;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// What Wasmtime's handler wants: with less, Wasmtime maps one of its own.
-pub const BYTES: usize = 64 * 4096;
+const BYTES: usize = 64 * 4096;
 
 /// How many are mapped at a time. They cost no memory before a signal arrives on them.
 const TOGETHER: usize = 64;
