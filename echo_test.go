@@ -56,14 +56,28 @@ func dial(t *testing.T, addr string) []net.Conn {
 	return conns
 }
 
+// echoOne sends a byte by each connection and waits until it comes back: the server has accepted all of them then.
+func echoOne(t *testing.T, conns []net.Conn) {
+	t.Helper()
+	for i, conn := range conns {
+		if _, err := conn.Write([]byte("x")); err != nil {
+			t.Fatalf("connection %d: %v", i, err)
+		}
+		if _, err := io.ReadFull(conn, make([]byte, 1)); err != nil {
+			t.Fatalf("connection %d: %v", i, err)
+		}
+	}
+}
+
 func TestEcho_ServesFiveHundredConnections(t *testing.T) {
 	for _, how := range []string{"poll", "epoll"} {
 		t.Run(how, func(t *testing.T) {
 			rt := newRuntime(t)
 			c, out, addr := echoServer(t, rt, how)
 			conns := dial(t, addr)
+			echoOne(t, conns) // so that the server has all of them before the first one goes
 			var wg sync.WaitGroup
-			sent := 0
+			sent := connections
 			for i, conn := range conns {
 				n := 100 + 37*i // some more than one piece of the server's
 				sent += n
@@ -98,14 +112,7 @@ func TestEcho_KilledClosesItsConnections(t *testing.T) {
 		rt := newRuntime(t)
 		c, _, addr := echoServer(t, rt, how)
 		conns := dial(t, addr)
-		for _, conn := range conns {
-			if _, err := conn.Write([]byte("x")); err != nil {
-				t.Fatal(err)
-			}
-			if _, err := io.ReadFull(conn, make([]byte, 1)); err != nil {
-				t.Fatalf("%s: %v", how, err)
-			}
-		}
+		echoOne(t, conns)
 		c.Kill()
 		finish(t, c)
 		for i, conn := range conns {
