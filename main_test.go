@@ -130,6 +130,20 @@ func finish(t testing.TB, c *lindbridge.Cage) int {
 	return status.ExitCode()
 }
 
+// silence is the reading end of a pipe that stays open until the test's end, and that nobody writes to.
+func silence(t testing.TB) *os.File {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		r.Close()
+		w.Close()
+	})
+	return r
+}
+
 func stacks() []byte {
 	b := make([]byte, 1<<20)
 	return b[:runtime.Stack(b, true)]

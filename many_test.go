@@ -67,12 +67,7 @@ func TestThousandCages(t *testing.T) {
 	t.Run("kill", func(t *testing.T) {
 		rt := newRuntime(t)
 		m := load(t, rt, crowd(false))
-		stdin, silent, err := os.Pipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer stdin.Close()
-		defer silent.Close()
+		stdin := silence(t)
 		out, in, err := os.Pipe()
 		if err != nil {
 			t.Fatal(err)
@@ -133,12 +128,7 @@ func TestRuns_HoldNothingMore(t *testing.T) {
 	round := func() {
 		t.Run("round", func(t *testing.T) {
 			rt := newRuntime(t)
-			stdin, silent, err := os.Pipe()
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer stdin.Close()
-			defer silent.Close()
+			stdin := silence(t)
 			busy, idle := load(t, rt, crowd(true)), load(t, rt, crowd(false))
 			trap, exit := guest(t, rt, "trap"), guest(t, rt, "exitcode")
 			var cages []*lindbridge.Cage
@@ -179,12 +169,7 @@ func TestRuns_HoldNothingMore(t *testing.T) {
 // TestLeakCheck_SeesTheThreadsOfGuests: the checks of this package would see a thread of a guest that is left.
 func TestLeakCheck_SeesTheThreadsOfGuests(t *testing.T) {
 	rt := newRuntime(t)
-	stdin, silent, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer stdin.Close()
-	defer silent.Close()
+	stdin := silence(t)
 	m := load(t, rt, crowd(false))
 	before, err := leakcheck.Take()
 	if err != nil {

@@ -26,12 +26,7 @@ func TestProposalShapes(t *testing.T) {
 func runMatrix(t *testing.T, cases []matrix.Case, n int) {
 	rt := newRuntime(t)
 	// Nobody writes to it, and it stays open.
-	stdin, silent, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer stdin.Close()
-	defer silent.Close()
+	stdin := silence(t)
 	for _, c := range cases {
 		t.Run(c.Name, func(t *testing.T) {
 			m := load(t, rt, c.Wat)

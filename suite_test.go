@@ -25,12 +25,7 @@ func TestProposalSuite(t *testing.T) {
 		t.Fatalf("no programs in %s: %v", dir, err)
 	}
 	rt := newRuntime(t)
-	stdin, silent, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer stdin.Close()
-	defer silent.Close()
+	stdin := silence(t)
 	type program struct {
 		name   string
 		module *lindbridge.Module

@@ -148,15 +148,15 @@ func estimate(values []float64) *stat.Estimate {
 
 // attempt tries what a contestant is thought to be unable to do, in a process of its own.
 func (r *run) attempt(s *side) {
-	name := s.ask.contestant + "@attempt"
+	name, wait := s.ask.contestant+"@attempt", r.scaled(attemptPatience/3, attemptPatience)
 	c, err := r.get(name)
 	if err == nil {
-		_, err = c.Ask(r.scaled(attemptPatience/3, attemptPatience), 1, strings.Fields(s.ask.words)...)
+		_, err = c.Ask(wait, 1, strings.Fields(s.ask.words)...)
 		err = errors.Join(err, r.end(name))
 	}
 	switch {
 	case errors.Is(err, drive.ErrNoEnd):
-		s.cannot = fmt.Sprintf("no end within %v", r.scaled(attemptPatience/3, attemptPatience))
+		s.cannot = fmt.Sprintf("no end within %v", wait)
 	case errors.Is(err, errAbsent):
 		s.cannot = errAbsent.Error()
 	case err != nil:

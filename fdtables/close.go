@@ -271,9 +271,7 @@ func (d *dropper) drop(batch []closing) {
 	for i := range batch {
 		p := &batch[i]
 		u := p.s.under()
-		if u.word.Load() == 0 && u.word.CompareAndSwap(0, dead) { // the most likely case of drop
-			p.left, p.v = 0, last
-		} else if p.left, p.v = u.drop(p.s, &d.ts.open.owed); p.v != last && p.v != lastWatched {
+		if p.left, p.v = u.drop(p.s, &d.ts.open.owed); p.v != last && p.v != lastWatched {
 			continue
 		}
 		sh, h := d.ts.open.home(u)

@@ -33,6 +33,14 @@ type Handlers struct {
 	Deadline time.Duration
 }
 
+// after is the one that is due when a reference was dropped that left remaining others, or nil.
+func (h *Handlers) after(remaining uint64) func(Entry, uint64) error {
+	if remaining > 0 {
+		return h.Intermediate
+	}
+	return h.Last
+}
+
 // lowKinds is how many kinds have their handlers in an array.
 const lowKinds = 16
 
@@ -60,11 +68,7 @@ func (s *handlerSet) has(k Kind, remaining uint64) bool {
 	if s == nil {
 		return false
 	}
-	if h := s.of(k); remaining > 0 {
-		return h.Intermediate != nil
-	} else {
-		return h.Last != nil
-	}
+	return s.of(k).after(remaining) != nil
 }
 
 // handlerTable is the registered handlers. The zero handlerTable has none.
@@ -123,20 +127,13 @@ type handler struct {
 // due is the handler for the drop of a reference of e that left remaining others.
 func (t *handlerTable) due(e Entry, remaining uint64) handler {
 	h := t.of(e.Kind)
-	fn := h.Last
-	if remaining > 0 {
-		fn = h.Intermediate
-	}
-	return handler{fn: fn, e: e, remaining: remaining, deadline: h.Deadline}
+	return handler{fn: h.after(remaining), e: e, remaining: remaining, deadline: h.Deadline}
 }
 
 // run calls one handler of e's kind and answers its error; a panic is an error too. No lock may be held.
 func (t *handlerTable) run(e Entry, remaining uint64) error {
 	h := t.of(e.Kind)
-	fn := h.Last
-	if remaining > 0 {
-		fn = h.Intermediate
-	}
+	fn := h.after(remaining)
 	switch {
 	case fn == nil:
 		return nil

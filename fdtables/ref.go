@@ -50,8 +50,8 @@ func (r *Ref) Release() {
 		return
 	}
 	u := s.under()
-	if closed, v := u.release(&r.ts.open.owed); closed != nil {
+	if owed, v := u.release(&r.ts.open.owed); owed != nil {
 		r.ts.open.unlink(u)
-		r.ts.runUnheard(closed, 0, v)
+		r.ts.runUnheard(owed, 0, v)
 	}
 }

@@ -195,17 +195,7 @@ func (t *Table) putLocked(fd FD, s *slot) *slot {
 	return old
 }
 
-// takeLocked takes fd out of the table and answers its slot, or nil if it is not open. The slot's table reference is
-// the caller's to drop.
-func (t *Table) takeLocked(fd FD) *slot {
-	s := t.openLocked(fd)
-	if s != nil {
-		t.clearLocked(fd)
-	}
-	return s
-}
-
-// clearLocked is takeLocked for fd, which is open.
+// clearLocked takes fd, which is open, out of the table. Its slot's table reference is the caller's to drop.
 func (t *Table) clearLocked(fd FD) {
 	(*t.now.Load())[fd].Store(nil)
 	t.used.Remove(uint(fd))

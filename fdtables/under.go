@@ -201,6 +201,9 @@ const (
 
 // drop drops the table reference of s, which the caller has taken out of its table, and answers how many are left.
 func (u *under) drop(s *slot, d *dropped) (left uint64, v verdict) {
+	if u.word.Load() == 0 && u.word.CompareAndSwap(0, dead) { // the most likely case
+		return 0, last
+	}
 	said := false // that s is what will be owed for
 	for {
 		word := u.word.Load()

@@ -155,7 +155,8 @@ func TestRegistry_SkipsTheDead(t *testing.T) {
 		t.Fatal(errno)
 	}
 	tab.mu.Lock()
-	old := tab.takeLocked(0)
+	old := tab.openLocked(0)
+	tab.clearLocked(0)
 	tab.mu.Unlock()
 	if _, v := old.under().drop(old, &ts.open.owed); v != last {
 		t.Fatalf("verdict %d", v)

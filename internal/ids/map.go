@@ -28,10 +28,7 @@ type Map[T any] struct {
 // Load is the value of id, or nil. It takes no lock and, below 2^20, is wait-free and does not allocate.
 func (m *Map[T]) Load(id uint64) *T {
 	if id < lowIDs {
-		if p := m.pages[id>>pageBits].Load(); p != nil {
-			return p[id%pageSize].Load()
-		}
-		return nil
+		return m.LoadLow(id)
 	}
 	if v, ok := m.high.Load(id); ok {
 		return v.(*T)

@@ -29,6 +29,19 @@ fn domain_of(host: &Host, module: u64) -> (u64, u64) {
     (cage.domain, cage.user)
 }
 
+/// Starts a domain that ends before its program has begun, and answers what the host is told of that.
+fn fails_to_start(host: &Host, domain: u64, user: u64) -> String {
+    host.start(domain);
+    assert_eq!(report(user).len(), 1);
+    check_told(user);
+    let ends = seen().ends[&user].clone();
+    assert_eq!(
+        (ends.len(), ends[0].outcome),
+        (1, LINDSHIM_END_START_FAILED)
+    );
+    ends[0].message.clone()
+}
+
 #[test]
 fn a_point_refuses_what_it_cannot_do() {
     let _alone = alone();
@@ -180,19 +193,11 @@ fn no_signal_stack() {
     let module = host.load(&app("", "(call $do (i32.const 2001))"));
     let (domain, user) = domain_of(&host, module);
     set("signal-stack", "1*fail");
-    host.start(domain);
-    assert_eq!(report(user).len(), 1);
-    let ends = seen().ends[&user].clone();
-    assert_eq!(
-        (ends.len(), ends[0].outcome),
-        (1, LINDSHIM_END_START_FAILED)
-    );
-    let text = &ends[0].message;
+    let text = fails_to_start(&host, domain, user);
     assert!(
         text.contains("Cannot allocate memory") && text.contains("vm.max_map_count"),
         "{text}"
     );
-    check_told(user);
     // The next time the same thread, which has waited for it, gets one.
     let (other, its_user) = domain_of(&host, module);
     host.start(other);
@@ -212,15 +217,7 @@ fn no_instance() {
     // The first thread's: the program ends before it began.
     let (domain, user) = domain_of(&host, module);
     set("instantiate", "1*fail");
-    host.start(domain);
-    assert_eq!(report(user).len(), 1);
-    let ends = seen().ends[&user].clone();
-    assert_eq!(
-        (ends.len(), ends[0].outcome),
-        (1, LINDSHIM_END_START_FAILED)
-    );
-    assert!(ends[0].message.contains("injected fault instantiate"));
-    check_told(user);
+    assert!(fails_to_start(&host, domain, user).contains("injected fault instantiate"));
     // Another's: that one ends alone.
     let (other, its_user) = domain_of(&host, module);
     set("instantiate", "1*off->1*fail");

@@ -38,6 +38,17 @@ impl Driver {
         FIRST + self.next
     }
 
+    /// Sixteen cages that were never there, again and again: that one number is new and another is not is no part of what is
+    /// timed.
+    fn again(&mut self) -> impl FnMut() -> u64 {
+        let all: [u64; 16] = std::array::from_fn(|_| self.cage());
+        let mut i = 0;
+        move || {
+            i += 1;
+            all[i % all.len()]
+        }
+    }
+
     /// A cage with `n` descriptors, each of an underfd of its own.
     fn filled(&mut self, n: u64) -> u64 {
         let cage = self.cage();
@@ -60,7 +71,7 @@ impl Driver {
                         black_box(entry.underfd);
                     })
                 });
-                fdtables::remove_cage_from_fdtable(cage);
+                remove(cage);
                 Ok(all)
             }
             ["open", lower] => {
@@ -71,70 +82,38 @@ impl Driver {
                         fdtables::close_virtualfd(cage, fd).unwrap();
                     })
                 });
-                fdtables::remove_cage_from_fdtable(cage);
+                remove(cage);
                 Ok(all)
             }
+            ["init"] => Ok(samples(&mut || {
+                batches(self.again(), |cage| fdtables::init_empty_cage(cage), remove)
+            })),
             ["fork", fds] => {
                 let source = self.filled(number(Some(fds))?);
                 let all = samples(&mut || {
-                    let copies: Vec<u64> = (0..16).map(|_| self.cage()).collect();
-                    let remove = |&copy: &u64| fdtables::remove_cage_from_fdtable(copy);
-                    batches(
-                        &copies,
-                        |&copy| fdtables::copy_fdtable_for_cage(source, copy).unwrap(),
-                        |all| all.iter().for_each(remove),
-                    )
+                    let op = |copy| fdtables::copy_fdtable_for_cage(source, copy).unwrap();
+                    batches(self.again(), op, remove)
                 });
-                fdtables::remove_cage_from_fdtable(source);
+                remove(source);
                 Ok(all)
             }
             ["exit", fds] => {
                 let fds = number(Some(fds))?;
                 Ok(samples(&mut || {
-                    let (mut took, mut ops) = (Duration::ZERO, 0);
-                    while took < SAMPLE {
-                        let cages: Vec<u64> = (0..16).map(|_| self.filled(fds)).collect();
-                        let start = Instant::now();
-                        cages
-                            .iter()
-                            .for_each(|&cage| fdtables::remove_cage_from_fdtable(cage));
-                        took += start.elapsed();
-                        ops += 16;
-                    }
-                    took.as_nanos() as f64 / f64::from(ops)
+                    batches(|| self.filled(fds), remove, |_| ())
                 }))
             }
             ["exec", fds] => {
                 let fds = number(Some(fds))?;
                 Ok(samples(&mut || {
-                    let (mut took, mut ops) = (Duration::ZERO, 0);
-                    while took < SAMPLE {
-                        let cages: Vec<u64> = (0..16).map(|_| self.filled(fds)).collect();
-                        for &cage in &cages {
-                            (0..fds).for_each(|fd| fdtables::set_cloexec(cage, fd, true).unwrap());
-                        }
-                        let start = Instant::now();
-                        cages
-                            .iter()
-                            .for_each(|&cage| fdtables::empty_fds_for_exec(cage));
-                        took += start.elapsed();
-                        ops += 16;
-                        cages
-                            .iter()
-                            .for_each(|&cage| fdtables::remove_cage_from_fdtable(cage));
-                    }
-                    took.as_nanos() as f64 / f64::from(ops)
+                    let make = || {
+                        let cage = self.filled(fds);
+                        (0..fds).for_each(|fd| fdtables::set_cloexec(cage, fd, true).unwrap());
+                        cage
+                    };
+                    batches(make, |cage| fdtables::empty_fds_for_exec(cage), remove)
                 }))
             }
-            ["init"] => Ok(samples(&mut || {
-                let cages: Vec<u64> = (0..16).map(|_| self.cage()).collect();
-                let remove = |&cage: &u64| fdtables::remove_cage_from_fdtable(cage);
-                batches(
-                    &cages,
-                    |&cage| fdtables::init_empty_cage(cage),
-                    |all| all.iter().for_each(remove),
-                )
-            })),
             ["lookup", cages, threads] => {
                 let (cages, threads) = (number::<u64>(Some(cages))?, number(Some(threads))?);
                 let first = FIRST << 1;
@@ -158,15 +137,10 @@ impl Driver {
                 let source = self.cage();
                 (0..256).for_each(|i| register(source, i, i));
                 let all = samples(&mut || {
-                    let copies: Vec<u64> = (0..16).map(|_| self.cage()).collect();
-                    let remove = |&copy: &u64| handlers::_rm_cage_from_handler(copy);
-                    batches(
-                        &copies,
-                        |&copy| {
-                            assert_eq!(handlers::copy_handler_table_to_cage_impl(source, copy), 0)
-                        },
-                        |all| all.iter().for_each(remove),
-                    )
+                    let op = |copy| {
+                        assert_eq!(handlers::copy_handler_table_to_cage_impl(source, copy), 0);
+                    };
+                    batches(self.again(), op, handlers::_rm_cage_from_handler)
                 });
                 handlers::_rm_cage_from_handler(source);
                 Ok(all)
@@ -208,17 +182,22 @@ fn crowd(threads: u64, op: impl Fn(u64) + Sync) -> f64 {
     }
 }
 
-/// How long `op` takes, made on each of `all` again and again, with what `undo` takes left out.
-fn batches<T>(all: &[T], op: impl Fn(&T), undo: impl Fn(&[T])) -> f64 {
+/// How long `op` takes on what `make` makes, 16 at a time. What `make` and, after it, `undo` take is left out.
+fn batches(mut make: impl FnMut() -> u64, op: impl Fn(u64), undo: impl Fn(u64)) -> f64 {
     let (mut took, mut ops) = (Duration::ZERO, 0);
     while took < SAMPLE {
+        let cages: [u64; 16] = std::array::from_fn(|_| make());
         let start = Instant::now();
-        all.iter().for_each(&op);
+        cages.iter().for_each(|&cage| op(cage));
         took += start.elapsed();
-        ops += all.len();
-        undo(all);
+        ops += cages.len();
+        cages.iter().for_each(|&cage| undo(cage));
     }
     took.as_nanos() as f64 / ops as f64
+}
+
+fn remove(cage: u64) {
+    fdtables::remove_cage_from_fdtable(cage);
 }
 
 fn number<T: std::str::FromStr>(word: Option<&str>) -> Result<T, String> {
