@@ -110,7 +110,7 @@ fuzz: shim guests-go ## Run each fuzz target for a while: make fuzz FUZZTIME=5m 
 
 # More arguments for the benchmarks: make bench BENCH_ARGS='--compare old.json --only Spawn'
 BENCH_ARGS ?=
-bench: shim ## Measure beside what one would use instead, some 14 minutes: docs/benchmarks.md
+bench: shim ## Measure beside what one would use instead, some 16 minutes: docs/benchmarks.md
 	scripts/bench.sh $(BENCH_ARGS)
 
 bench-quick: shim ## The same in two minutes, with few samples
