@@ -43,16 +43,23 @@ type shard struct {
 }
 
 func (r *registry) init(limit uint64) {
-	r.seed = [2]uint64{rand.Uint64(), rand.Uint64() | 1}
+	r.seed = [2]uint64{rand.Uint64(), rand.Uint64()}
 	r.limit, r.left = limit, limit
 }
 
 // locate is the shard of a pair and the hash that picks its bucket there.
 func (r *registry) locate(k Kind, underfd uint64) (*shard, uint64) {
-	// The seed makes where a pair lands unpredictable; both halves of the product together depend on every bit.
-	hi, lo := bits.Mul64(underfd>>blockBits^r.seed[0], uint64(k)^r.seed[1])
-	h := hi ^ lo
+	// The seeds make where a pair lands unpredictable. The factors are constants: a random one may be near a simple fraction
+	// of 2^64, with which underfds in even steps crowd a few buckets.
+	h := fold(underfd>>blockBits^r.seed[0], 0x9e3779b97f4a7c15) // 2^64 over the golden ratio
+	h = fold(h^uint64(k)^r.seed[1], 0xd1342543de82ef95)         // from Steele and Vigna, arXiv:2001.05304
 	return &r.shards[h>>(64-shardBits)], h + underfd&(1<<blockBits-1)
+}
+
+// fold is both halves of a product in one word, of which each bit depends on every bit of a.
+func fold(a, factor uint64) uint64 {
+	hi, lo := bits.Mul64(a, factor)
+	return hi ^ lo
 }
 
 // home is locate for the pair of u.

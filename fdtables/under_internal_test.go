@@ -2,6 +2,7 @@ package fdtables
 
 import (
 	"errors"
+	"math/rand/v2"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -208,43 +209,58 @@ func TestRegistry_GivesMemoryBack(t *testing.T) {
 	}
 }
 
-// TestRegistry_SpreadsAnyPattern puts the same number of underfds into the registry in patterns that hosts may have:
-// no bucket may become long.
+// TestRegistry_SpreadsAnyPattern puts the same number of underfds into the registry in patterns that hosts may have, under
+// seeds of which some are poor: no bucket may become long.
 func TestRegistry_SpreadsAnyPattern(t *testing.T) {
-	const n = 1 << 14
-	for name, underfd := range map[string]func(i uint64) uint64{
-		"in a row":       func(i uint64) uint64 { return i },
-		"by 64":          func(i uint64) uint64 { return i << 6 },
-		"by 4096":        func(i uint64) uint64 { return i << 12 },
-		"high bits":      func(i uint64) uint64 { return i << 50 },
-		"descending":     func(i uint64) uint64 { return -i },
-		"two words each": func(i uint64) uint64 { return i<<40 | i },
+	const n = 1 << 13
+	for _, seed := range [][2]uint64{
+		{0, 0},
+		{0, 1},
+		{1, 0},
+		{1 << 63, 1<<63 | 1},
+		{12345, 1<<63 + 1<<57 + 1},
+		{^uint64(0), ^uint64(0)/3 | 1},
+		{rand.Uint64(), rand.Uint64()},
 	} {
-		for _, k := range []Kind{0, 1, KindReserved - 1} {
-			var r registry
-			r.init(0)
-			for i := range uint64(n) {
-				u := newUnders()
-				u.born(Entry{Kind: k, UnderFD: underfd(i)})
-				if _, _, errno := r.join(u); errno != 0 {
-					t.Fatal(errno)
-				}
-			}
-			longest := 0
-			for i := range r.shards {
-				for _, u := range r.shards[i].buckets {
-					length := 0
-					for ; u != nil; u = u.next {
-						length++
+		for name, underfd := range map[string]func(i uint64) uint64{
+			"in a row":       func(i uint64) uint64 { return i },
+			"by 64":          func(i uint64) uint64 { return i << 6 },
+			"by 4096":        func(i uint64) uint64 { return i << 12 },
+			"high bits":      func(i uint64) uint64 { return i << 50 },
+			"descending":     func(i uint64) uint64 { return -i },
+			"two words each": func(i uint64) uint64 { return i<<40 | i },
+		} {
+			for _, k := range []Kind{0, 1, KindReserved - 1} {
+				var r registry
+				r.init(0)
+				r.seed = seed
+				for i := range uint64(n) {
+					u := newUnders()
+					u.born(Entry{Kind: k, UnderFD: underfd(i)})
+					if _, _, errno := r.join(u); errno != 0 {
+						t.Fatal(errno)
 					}
-					longest = max(longest, length)
 				}
-			}
-			if longest > 24 {
-				t.Errorf("%s, kind %d: a bucket of %d", name, k, longest)
+				if longest := longestBucket(&r); longest > 24 {
+					t.Errorf("%s, kind %d, seed %#x: a bucket of %d", name, k, seed, longest)
+				}
 			}
 		}
 	}
+}
+
+func longestBucket(r *registry) int {
+	longest := 0
+	for i := range r.shards {
+		for _, u := range r.shards[i].buckets {
+			length := 0
+			for ; u != nil; u = u.next {
+				length++
+			}
+			longest = max(longest, length)
+		}
+	}
+	return longest
 }
 
 // TestTables_ATableThatIsNotLiveIsNone is the moment at which a cage's Fork is not complete.
