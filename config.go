@@ -66,6 +66,9 @@ type Config struct {
 	MaxThreads int
 	// MaxIdleThreads is the most OS threads that are kept for reuse. 0: 64.
 	MaxIdleThreads int
+	// MaxGoThreads is the most guest threads at once that run on threads of the Go runtime: see bridge.Config. They are the
+	// first that are there. 0: 64. Less: none.
+	MaxGoThreads int
 	// MaxCages is the most cages at once, those included that nobody has waited for. 0: DefaultMaxCages.
 	MaxCages int
 	// MaxOpenFiles is the most open files at once, of all cages together; duplicates of a descriptor do not count. 0:

@@ -149,8 +149,8 @@ func (c *Cage) quiescent(r *bridge.Report) error {
 	// a quarter off the time from Kill to the return of Wait (BenchmarkKill, BenchmarkSpawnRunExit).
 	// Within Stop it is the caller's own thread, which has nobody to step aside for. Nor has one for which nobody waits: it
 	// would wake a thread that finds nothing but this one to run, and wakes it. Who comes to wait from here on finds done
-	// closed.
-	if !c.inStop.Load() && c.awaited.Load() {
+	// closed. A goroutine that has run the guest's thread ends with it, and who waits is what its thread runs next.
+	if r.OnPool && !c.inStop.Load() && c.awaited.Load() {
 		runtime.Gosched()
 	}
 	return nil

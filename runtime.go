@@ -81,6 +81,7 @@ func New(cfg Config) (*Runtime, error) {
 		CacheDir:       cfg.CacheDir,
 		MaxThreads:     uint64(or(cfg.MaxThreads, DefaultMaxThreads)),
 		MaxIdleThreads: uint64(max(cfg.MaxIdleThreads, 0)),
+		MaxGoThreads:   cfg.MaxGoThreads,
 		Handler:        (*handler)(rt),
 		OnPanic:        rt.onPanic,
 		MaxCallDepth:   uint32(max(cfg.MaxCallDepth, 0)),

@@ -10,7 +10,7 @@ import "unsafe"
 var _ = [1]struct{}{}[8-unsafe.Sizeof(uintptr(0))]
 
 // abiVersion is the version of the C ABI that this package was written for.
-const abiVersion = 3
+const abiVersion = 4
 
 // What a function of the shim answers.
 const (
@@ -145,6 +145,8 @@ type reportABI struct {
 	threads      unsafe.Pointer // const lindshim_thread_t *
 	threadCount  uint64
 	threadsTotal uint64
+	onPool       uint32
+	reserved     uint32
 }
 
 // engineConfigABI is lindshim_engine_config_t.

@@ -100,6 +100,7 @@ func quiescent(c *reportABI) {
 		Quiescent:    time.Duration(c.quiescentNs),
 		Threads:      d.engine.threadStates(threads),
 		ThreadsTotal: c.threadsTotal,
+		OnPool:       c.onPool != 0,
 	})
 	returned = true
 }

@@ -104,8 +104,20 @@ func (d *Domain) Start(export string) error {
 	if err != nil {
 		return err
 	}
-	return d.entered("start", d.engine.lib.domainStart(handle, export))
+	sym := &d.engine.lib.sym
+	if !d.engine.runners.take() {
+		return d.entered("start", d.engine.lib.domainStart(sym.domainStart, handle, export))
+	}
+	if err := d.engine.lib.domainStart(sym.domainBegin, handle, export); err != nil {
+		d.engine.runners.give()
+		return d.entered("start", err)
+	}
+	d.engine.runners.run(begunThread{d, handle, mainTID})
+	return nil
 }
+
+// mainTID is the thread that Start starts.
+const mainTID = 1
 
 // SpawnThread starts a thread in the module's export wasi_thread_start(tid, arg), as the wasi-threads proposal has it,
 // and answers its tid at once.
@@ -120,8 +132,17 @@ func (d *Domain) SpawnThread(arg uint32) (tid uint32, err error) {
 	if err != nil {
 		return 0, err
 	}
-	tid, err = d.engine.lib.threadSpawn(handle, arg)
-	return tid, d.entered("spawn thread in", err)
+	sym := &d.engine.lib.sym
+	if !d.engine.runners.take() {
+		tid, err = d.engine.lib.threadSpawn(sym.threadSpawn, handle, arg)
+		return tid, d.entered("spawn thread in", err)
+	}
+	if tid, err = d.engine.lib.threadSpawn(sym.threadBegin, handle, arg); err != nil {
+		d.engine.runners.give()
+		return 0, d.entered("spawn thread in", err)
+	}
+	d.engine.runners.run(begunThread{d, handle, tid})
+	return tid, nil
 }
 
 // Stop closes the domain to new threads and calls, interrupts all that is inside, and returns at once: that the last

@@ -18,6 +18,12 @@ type Config struct {
 	MaxThreads uint64
 	// MaxIdleThreads is the most OS threads that are kept for reuse. 0: 64.
 	MaxIdleThreads uint64
+	// MaxGoThreads is the most guest threads at once that run on threads of the Go runtime, each in a goroutine of its own;
+	// further ones run on threads of the shim. The first threads of short programs are a good deal quicker there: the
+	// goroutine that waits for the program goes on where the program ended, and no other processor has to wake up for either.
+	// Threads of the Go runtime are never given back to the system, and the process dies if the system refuses one. 0: 64.
+	// Less: none.
+	MaxGoThreads int
 	// StackBytes is the native stack of each thread. A call into a grate needs WasmStackBytes and 128 KiB of it to be left.
 	// 0: 4 MiB.
 	StackBytes uint64
@@ -47,8 +53,10 @@ type Engine struct {
 	handler Handler                                 // immutable
 	onPanic func(value any, stack []byte, user any) // immutable
 	trace   func(Trace)                             // immutable
-	handle  atomic.Uint64                           // 0 once closed
-	names   atomic.Pointer[map[uint32]string]       // of imports, by id; the map is immutable
+
+	runners runners
+	handle  atomic.Uint64                     // 0 once closed
+	names   atomic.Pointer[map[uint32]string] // of imports, by id; the map is immutable
 }
 
 // Open finds and loads the shim, checks that it is one for this program, and makes an engine. The shim is loaded once
@@ -82,6 +90,7 @@ func Open(cfg Config) (*Engine, error) {
 	EnsureGoThreads(int(min(threads, math.MaxInt32-goThreadHeadroom)) + goThreadHeadroom)
 
 	e := &Engine{lib: lib, handler: cfg.Handler, onPanic: cfg.OnPanic, trace: cfg.Trace}
+	e.runners.init(cfg.MaxGoThreads)
 	callbacks := process.callbackAddrs()
 	c := engineConfigABI{
 		structSize:     engineConfigBytes,
@@ -225,7 +234,11 @@ func (e *Engine) Stats() (Stats, error) {
 // domains of it are open, and in a Handler's method on a thread of the engine, where it would wait for itself. Modules
 // are closed on their own, before or after. Closing the engine again does nothing.
 func (e *Engine) Close() error {
-	return closeHandle(&e.handle, e.lib.engineDelete, "close engine")
+	if err := closeHandle(&e.handle, e.lib.engineDelete, "close engine"); err != nil {
+		return err
+	}
+	e.runners.close()
+	return nil
 }
 
 // open answers the handle, or ErrHandle if the engine was closed.

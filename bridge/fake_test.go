@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -140,8 +141,15 @@ func openFake(tb testing.TB, h *host, change ...func(*bridge.Config)) *bridge.En
 	return open(tb, cfg)
 }
 
+// goThreads is the MaxGoThreads of engines that say nothing else. `make test-invariants` has none, so that the shim's own
+// threads are tested as much.
+var goThreads, _ = strconv.Atoi(os.Getenv("LINDBRIDGE_TEST_GO_THREADS"))
+
 func open(tb testing.TB, cfg bridge.Config) *bridge.Engine {
 	tb.Helper()
+	if cfg.MaxGoThreads == 0 {
+		cfg.MaxGoThreads = goThreads
+	}
 	e, err := bridge.Open(cfg)
 	if err != nil {
 		tb.Fatal(err)

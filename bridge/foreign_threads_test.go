@@ -58,7 +58,7 @@ func storm(tb testing.TB, threads int, lines ...string) {
 		calls.Add(1)
 		return bridge.Continue
 	})
-	e, err := bridge.Open(bridge.Config{Path: fakeShim(tb), Handler: h, MaxThreads: uint64(threads) + 1})
+	e, err := bridge.Open(bridge.Config{Path: fakeShim(tb), Handler: h, MaxThreads: uint64(threads) + 1, MaxGoThreads: -1})
 	must(tb, err)
 	program := append(append([]string{"main:"}, lines...), append([]string{"thread:"}, lines...)...)
 	d := start(tb, e, program...)

@@ -47,6 +47,7 @@ type handleWorld struct {
 	config   engineConfigABI
 	exact    bool // one goroutine works, so that it is known which handles live
 	reported chan *Domain
+	runs     sync.WaitGroup // of threads that were begun
 
 	mu      sync.Mutex
 	live    [numKinds][]uint64 // guarded by mu
@@ -102,14 +103,19 @@ func (w *handleWorld) pick(kind int, how, which byte, raw uint64) uint64 {
 // check says what is wrong with the answer of a function that was given the handle.
 func (w *handleWorld) check(what string, kind int, h uint64, err error) {
 	w.t.Helper()
-	if err != nil && !slices.ContainsFunc(callErrors, func(e error) bool { return errors.Is(err, e) }) {
-		w.t.Fatalf("%s(%#x): %v, which is not documented", what, h, err)
-	}
+	w.documented(what, h, err)
 	if !w.exact {
 		return
 	}
 	if live := w.has(kind, h); live == errors.Is(err, ErrHandle) && !(h == 0 && strings.HasSuffix(what, "delete")) {
 		w.t.Fatalf("%s(%#x): %v, and the handle is live: %v", what, h, err, live)
+	}
+}
+
+func (w *handleWorld) documented(what string, h uint64, err error) {
+	w.t.Helper()
+	if err != nil && !slices.ContainsFunc(callErrors, func(e error) bool { return errors.Is(err, e) }) {
+		w.t.Errorf("%s(%#x): %v, which is not documented", what, h, err)
 	}
 }
 
@@ -125,6 +131,10 @@ func FuzzHandles(f *testing.F) {
 	op := func(n, how, which byte, raw uint64) []byte {
 		return binary.LittleEndian.AppendUint64([]byte{n, how, which, 0}, raw)
 	}
+	begun := slices.Concat(op(4, live, 1, 0), op(9, live, 0, 0), op(20, live, 0, 0), op(21, live, 0, 0), op(22, live, 1, 0),
+		op(22, live, 2, 0), op(22, live, 2, 0), op(21, live, 0, 0), op(12, live, 0, 0), op(22, live, 3, 0))
+	f.Add(byte(0), begun)
+	f.Add(byte(1), slices.Repeat(begun, 3))
 	life := slices.Concat(op(4, live, 0, 0), op(9, live, 0, 0), op(10, live, 0, 0), op(12, live, 0, 0), op(16, live, 0, 0), op(8, live, 0, 0))
 	f.Add(byte(0), life)
 	f.Add(byte(1), slices.Repeat(life, 3))
@@ -217,7 +227,7 @@ func (w *handleWorld) newDomain(module uint64) {
 }
 
 // handleOps is how many operations there are.
-const handleOps = 20
+const handleOps = 23
 
 // do does what 12 bytes say.
 func (w *handleWorld) do(input []byte) {
@@ -263,9 +273,9 @@ func (w *handleWorld) do(input []byte) {
 	case 9:
 		w.newDomain(h)
 	case 10:
-		w.check("domain_start", kind, h, l.domainStart(h, []string{"_start", "memory", "", "\xff\x00"}[which%4]))
+		w.check("domain_start", kind, h, l.domainStart(l.sym.domainStart, h, handleExports[which%4]))
 	case 11:
-		_, err := l.threadSpawn(h, uint32(raw))
+		_, err := l.threadSpawn(l.sym.threadSpawn, h, uint32(raw))
 		w.check("thread_spawn", kind, h, err)
 	case 12:
 		w.check("domain_stop", kind, h, l.domainStop(h))
@@ -298,8 +308,20 @@ func (w *handleWorld) do(input []byte) {
 		if err := l.callQuitCaller(raw); !errors.Is(err, ErrInvalid) {
 			w.t.Errorf("quit_caller outside a host call: %v", err)
 		}
+	case 20:
+		w.check("domain_begin", kind, h, l.domainStart(l.sym.domainBegin, h, handleExports[which%4]))
+	case 21:
+		_, err := l.threadSpawn(l.sym.threadBegin, h, uint32(raw))
+		w.check("thread_begin", kind, h, err)
+	case 22:
+		w.runs.Go(func() {
+			w.documented("thread_run", h, l.threadRun(h, uint32(which)%6))
+		})
 	}
 }
+
+// handleExports are where threads are started.
+var handleExports = [4]string{"_start", "memory", "", "\xff\x00"}
 
 // callGrate makes a call by an entry that is a grate's, or nearly, or anything.
 func (w *handleWorld) callGrate(how, which byte, raw uint64) {
@@ -310,9 +332,7 @@ func (w *handleWorld) callGrate(how, which byte, raw uint64) {
 	}
 	w.mu.Unlock()
 	_, err := w.lib.grateCall(entry, raw, raw>>8, new([grateArgs]uint64))
-	if err != nil && !slices.ContainsFunc(callErrors, func(e error) bool { return errors.Is(err, e) }) {
-		w.t.Errorf("grate_call(%#x): %v, which is not documented", entry, err)
-	}
+	w.documented("grate_call", entry, err)
 }
 
 func (w *handleWorld) deleted(what string, kind int, h uint64, err error) {
@@ -344,6 +364,7 @@ func (w *handleWorld) end() {
 			w.t.Fatalf("%d domains have not reported", missing)
 		}
 	}
+	w.runs.Wait()
 	for _, kind := range []int{aDomain, aModule} {
 		del := w.lib.domainDelete
 		if kind == aModule {

@@ -133,19 +133,31 @@ func (l *library) domainNew(module uint64, c *domainConfigABI) (uint64, error) {
 	return handle, l.done(f, r1)
 }
 
-func (l *library) domainStart(domain uint64, export string) error {
+// domainStart starts the first thread, by the function at fn.
+func (l *library) domainStart(fn uintptr, domain uint64, export string) error {
 	f := l.frame()
-	r1, _, _ := purego.SyscallN(l.sym.domainStart, uintptr(domain),
+	r1, _, _ := purego.SyscallN(fn, uintptr(domain),
 		uintptr(unsafe.Pointer(unsafe.StringData(export))), uintptr(len(export)), uintptr(errPtr(f)))
 	return l.done(f, r1)
 }
 
-func (l *library) threadSpawn(domain uint64, arg uint32) (uint32, error) {
+// threadSpawn starts a further thread, by the function at fn.
+func (l *library) threadSpawn(fn uintptr, domain uint64, arg uint32) (uint32, error) {
 	f := l.frame()
-	r1, _, _ := purego.SyscallN(l.sym.threadSpawn, uintptr(domain), uintptr(arg),
+	r1, _, _ := purego.SyscallN(fn, uintptr(domain), uintptr(arg),
 		uintptr(unsafe.Pointer(&f.tid)), uintptr(errPtr(f)))
 	tid := f.tid
 	return tid, l.done(f, r1)
+}
+
+// threadRun blocks as long as the thread lives, and so is not given a frame: its error has no text.
+func (l *library) threadRun(domain uint64, tid uint32) error {
+	crossing()
+	r1, _, _ := purego.SyscallN(l.sym.threadRun, uintptr(domain), uintptr(tid), 0)
+	if status := int32(uint32(r1)); status != statusOK {
+		return statusError(status, "a thread was not run")
+	}
+	return nil
 }
 
 func (l *library) domainStop(domain uint64) error {

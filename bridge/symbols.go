@@ -16,7 +16,10 @@ type symbols struct {
 	moduleDelete    uintptr
 	domainNew       uintptr
 	domainStart     uintptr
+	domainBegin     uintptr
 	threadSpawn     uintptr
+	threadBegin     uintptr
+	threadRun       uintptr
 	domainStop      uintptr
 	domainCancelFD  uintptr
 	domainThreads   uintptr
@@ -55,7 +58,10 @@ func (s *symbols) table() []symbol {
 		{"lindshim_module_delete", &s.moduleDelete},
 		{"lindshim_domain_new", &s.domainNew},
 		{"lindshim_domain_start", &s.domainStart},
+		{"lindshim_domain_begin", &s.domainBegin},
 		{"lindshim_thread_spawn", &s.threadSpawn},
+		{"lindshim_thread_begin", &s.threadBegin},
+		{"lindshim_thread_run", &s.threadRun},
 		{"lindshim_domain_stop", &s.domainStop},
 		{"lindshim_domain_cancel_fd", &s.domainCancelFD},
 		{"lindshim_domain_threads", &s.domainThreads},

@@ -186,6 +186,9 @@ type Report struct {
 	Threads []ThreadState
 	// ThreadsTotal is how many threads the domain ever had.
 	ThreadsTotal uint64
+	// OnPool is whether the handler is told on a thread of the engine's, not on a goroutine's that runs a guest thread or
+	// has stopped the domain.
+	OnPool bool
 }
 
 // Took is how long it took to stop.

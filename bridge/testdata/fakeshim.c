@@ -84,6 +84,7 @@ struct thread {
   uint64_t thread_user;
   int inside, listed; // in the gate / in the report
   int idle;           // a worker without a call
+  int begun;          // for the host to run, which has not
   lindshim_thread_t state;
   lindshim_thread_t stopped; // state when the domain began to stop
 };
@@ -385,10 +386,9 @@ static void finish(struct thread *t, uint32_t outcome, char message[256]) {
   leave(t, outcome);
 }
 
-static void *run(void *p) {
-  struct thread *t = p;
+// body is all that a thread does, on whatever OS thread.
+static void body(struct thread *t) {
   struct domain *d = t->domain;
-  struct engine *engine = d->module->engine;
   char message[256] = "";
   uint64_t last = 0;
   uint32_t outcome;
@@ -405,6 +405,12 @@ static void *run(void *p) {
   }
   close_interrupt();
   finish(t, outcome, message);
+}
+
+static void *run(void *p) {
+  struct thread *t = p;
+  struct engine *engine = t->domain->module->engine;
+  body(t);
 
   pthread_mutex_lock(&mu);
   if (ended_count == THREADS) abort();
@@ -416,8 +422,8 @@ static void *run(void *p) {
   return NULL;
 }
 
-// begin starts a thread; mu is held.
-static int32_t begin(struct domain *d, uint32_t arg, uint32_t *tid, lindshim_error_t *err) {
+// begin makes a thread and, unless the host is to run it, starts it; mu is held.
+static int32_t begin(struct domain *d, uint32_t arg, int here, uint32_t *tid, lindshim_error_t *err) {
   struct engine *engine = d->module->engine;
   uint64_t limit = engine->config.max_threads ? engine->config.max_threads : 4096;
   if (d->closed) return fail(err, LINDSHIM_ERR_CLOSED, "the domain is stopping");
@@ -434,13 +440,15 @@ static int32_t begin(struct domain *d, uint32_t arg, uint32_t *tid, lindshim_err
   d->threads = t;
   d->inside++;
   engine->running++;
+  t->begun = here;
+  *tid = t->state.tid;
+  if (here) return LINDSHIM_OK;
   pthread_attr_t attr;
   pthread_attr_init(&attr);
   pthread_attr_setstacksize(&attr, 256 << 10);
   int failed = pthread_create(&t->os, &attr, run, t);
   pthread_attr_destroy(&attr);
   if (failed) abort();
-  *tid = t->state.tid;
   return LINDSHIM_OK;
 }
 
@@ -691,8 +699,8 @@ int32_t lindshim_domain_new(uint64_t module, const lindshim_domain_config_t *con
   return status;
 }
 
-int32_t lindshim_domain_start(uint64_t domain, const char *export, uint64_t export_bytes, lindshim_error_t *err) {
-  ENTER();
+static int32_t domain_start(uint64_t domain, const char *export, uint64_t export_bytes, int here,
+                            lindshim_error_t *err) {
   int32_t status;
   uint32_t tid;
   join_ended(NULL);
@@ -701,24 +709,63 @@ int32_t lindshim_domain_start(uint64_t domain, const char *export, uint64_t expo
   if (!d) status = fail(err, LINDSHIM_ERR_HANDLE, "no such domain");
   else if (export_bytes != 6 || memcmp(export, "_start", 6)) status = fail(err, LINDSHIM_ERR_EXPORT, "no such export");
   else if (d->started) status = fail(err, LINDSHIM_ERR_BUSY, "started before");
-  else status = begin(d, 0, &tid, err);
+  else status = begin(d, 0, here, &tid, err);
   if (status == LINDSHIM_OK) d->started = 1;
   pthread_mutex_unlock(&mu);
   return status;
 }
 
-#ifndef FAKE_OMIT_SPAWN
-int32_t lindshim_thread_spawn(uint64_t domain, uint32_t arg, uint32_t *tid, lindshim_error_t *err) {
+int32_t lindshim_domain_start(uint64_t domain, const char *export, uint64_t export_bytes, lindshim_error_t *err) {
   ENTER();
+  return domain_start(domain, export, export_bytes, 0, err);
+}
+
+int32_t lindshim_domain_begin(uint64_t domain, const char *export, uint64_t export_bytes, lindshim_error_t *err) {
+  ENTER();
+  return domain_start(domain, export, export_bytes, 1, err);
+}
+
+static int32_t thread_spawn(uint64_t domain, uint32_t arg, int here, uint32_t *tid, lindshim_error_t *err) {
   int32_t status;
   join_ended(NULL);
   pthread_mutex_lock(&mu);
   struct domain *d = handle_get(DOMAIN, domain);
   if (!d) status = fail(err, LINDSHIM_ERR_HANDLE, "no such domain");
   else if (!section(d->module->text, "thread")) status = fail(err, LINDSHIM_ERR_EXPORT, "no wasi_thread_start");
-  else status = begin(d, arg, tid, err);
+  else status = begin(d, arg, here, tid, err);
   pthread_mutex_unlock(&mu);
   return status;
+}
+
+int32_t lindshim_thread_begin(uint64_t domain, uint32_t arg, uint32_t *tid, lindshim_error_t *err) {
+  ENTER();
+  return thread_spawn(domain, arg, 1, tid, err);
+}
+
+int32_t lindshim_thread_run(uint64_t domain, uint32_t tid, lindshim_error_t *err) {
+  ENTER();
+  pthread_mutex_lock(&mu);
+  struct domain *d = handle_get(DOMAIN, domain);
+  struct thread *t = d ? d->threads : NULL;
+  while (t && !(t->begun && t->state.tid == tid)) t = t->next;
+  if (t) t->begun = 0;
+  int closed = d && d->closed;
+  struct engine *engine = d ? d->module->engine : NULL;
+  pthread_mutex_unlock(&mu);
+  if (!d) return fail(err, LINDSHIM_ERR_HANDLE, "no such domain");
+  if (!t) return closed ? LINDSHIM_OK : fail(err, LINDSHIM_ERR_INVALID, "no such thread was begun");
+  body(t);
+  pthread_mutex_lock(&mu);
+  engine->running--;
+  pthread_cond_broadcast(&thread_ended);
+  pthread_mutex_unlock(&mu);
+  return LINDSHIM_OK;
+}
+
+#ifndef FAKE_OMIT_SPAWN
+int32_t lindshim_thread_spawn(uint64_t domain, uint32_t arg, uint32_t *tid, lindshim_error_t *err) {
+  ENTER();
+  return thread_spawn(domain, arg, 0, tid, err);
 }
 
 int32_t lindshim_domain_stop(uint64_t domain, lindshim_error_t *err) {
@@ -737,6 +784,14 @@ int32_t lindshim_domain_stop(uint64_t domain, lindshim_error_t *err) {
         t->stopped.thread_user = t->thread_user;
         t->stopped.outcome = LINDSHIM_END_STOPPED;
         t->stopped.left_ns = d->stop_ns;
+      }
+      if (t->begun) { // nobody runs it any more
+        t->begun = t->inside = 0;
+        t->stopped.outcome = LINDSHIM_END_STOPPED;
+        t->stopped.left_ns = d->stop_ns;
+        d->inside--;
+        d->module->engine->running--;
+        pthread_cond_broadcast(&thread_ended);
       }
     }
     for (struct frame *f = callers; f; f = f->next) {

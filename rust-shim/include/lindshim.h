@@ -23,7 +23,7 @@
 
 
 // The version of the C ABI. It changes when a type or the meaning of a function does.
-#define LINDSHIM_ABI_VERSION 3
+#define LINDSHIM_ABI_VERSION 4
 
 // It worked.
 #define LINDSHIM_OK 0
@@ -343,6 +343,10 @@ typedef struct lindshim_report_t {
   uint64_t thread_count;
   // How many threads the domain ever had, workers included.
   uint64_t threads_total;
+  // Whether this is told on a thread of the engine's, and not on one of the host's.
+  uint32_t on_pool;
+  // 0.
+  uint32_t reserved;
 } lindshim_report_t;
 
 // Is told, exactly once for each stopped domain, that it is quiescent: on the thread that left last, or on the caller of
@@ -714,6 +718,41 @@ int32_t lindshim_thread_spawn(uint64_t domain,
                               uint32_t start_arg,
                               uint32_t *tid,
                               struct lindshim_error_t *err);
+
+// As lindshim_domain_start, but the thread is the host's to run: from here on it counts as inside, and somebody calls
+// lindshim_thread_run for number 1. A program that runs on the thread that then waits for it needs no other processor to
+// wake up, which takes longer than all the rest of a short program.
+//
+// # Safety
+//
+// `name` points to `name_bytes` readable bytes; `err` is NULL or writable.
+int32_t lindshim_domain_begin(uint64_t domain,
+                              const char *name,
+                              uint64_t name_bytes,
+                              struct lindshim_error_t *err);
+
+// As lindshim_thread_spawn, but the thread is the host's to run: from here on it counts as inside, and somebody calls
+// lindshim_thread_run with its number.
+//
+// # Safety
+//
+// `tid` is writable; `err` is NULL or writable.
+int32_t lindshim_thread_begin(uint64_t domain,
+                              uint32_t start_arg,
+                              uint32_t *tid,
+                              struct lindshim_error_t *err);
+
+// Runs a thread that was begun on the calling thread, and returns when it has left its domain for good; all its callbacks
+// are made here. A thread of less than the engine's wasm_stack_bytes and 128 KiB of stack only hands it to one of the
+// engine's, and returns at once. If the domain was stopped before, this does nothing: the stop has not waited for it.
+// LINDSHIM_ERR_INVALID: no such thread was begun. LINDSHIM_ERR_BUSY: the caller is in a callback of a guest's thread.
+//
+// # Safety
+//
+// `err` is NULL or writable, until this returns.
+int32_t lindshim_thread_run(uint64_t domain,
+                            uint32_t tid,
+                            struct lindshim_error_t *err);
 
 // Stops a domain for good: closes its gate and interrupts whatever is inside. Never blocks; that it is quiescent is
 // told through the callback, possibly before this returns. Stopping it again does nothing.

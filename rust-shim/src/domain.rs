@@ -1,14 +1,17 @@
 //! A domain: the execution side of one program. Its threads, its memory, its gate, and the way all of it is stopped.
 
+use crate::altstack;
 use crate::clock;
 use crate::engine::Engine;
 use crate::error::{Error, Result, Status};
 use crate::faults::{self, Point};
 use crate::ffi::types::*;
+use crate::frame::OsThread;
 use crate::gate::Gate;
 use crate::grate::Grate;
 use crate::handlers::Handlers;
 use crate::module::Module;
+use crate::pool::Pool;
 use crate::port;
 use crate::slot::Slot;
 use crate::thread::{Context, Entry, Job, THREAD_START};
@@ -68,6 +71,8 @@ pub struct Domain {
     counted: AtomicBool,
     threads: Mutex<Threads>,
     threads_total: AtomicU64,
+    /// Threads that are inside, for the host to run. Guarded by the mutex.
+    begun: Mutex<Vec<Job>>,
     next_tid: AtomicU32,
     /// The cancel token. Guarded by the mutex; made when first asked for.
     cancel: Mutex<Option<OwnedFd>>,
@@ -135,7 +140,7 @@ impl Domain {
             Some(import) => {
                 let ty = import.within(max_memory_bytes)?;
                 let memory = faults::check(Point::MemoryNew)
-                    .and_then(|()| SharedMemory::new(&engine.wasmtime, ty))
+                    .and_then(|()| engine.wasmtime.shared_memory(&ty))
                     .map_err(|err| {
                         let what = "the shared memory cannot be reserved";
                         Error::wasmtime(Status::Memory, what, &err)
@@ -174,6 +179,7 @@ impl Domain {
             counted: AtomicBool::new(true),
             threads: Mutex::default(),
             threads_total: AtomicU64::new(0),
+            begun: Mutex::default(),
             next_tid: AtomicU32::new(2),
             cancel: Mutex::new(None),
             wake: Mutex::new(None),
@@ -197,7 +203,7 @@ impl Domain {
         let mut linker = self.module.linker().clone();
         // A store only for its type: the linker asks for one to tell whose items it is given.
         let context = Context::new(self.clone(), Arc::new(Slot::new(0, false)));
-        let store = Store::new(&self.engine.wasmtime, context);
+        let store = Store::new(self.module.compiled.engine(), context);
         linker
             .define(&store, &import.module, &import.name, memory.clone())
             .map_err(failed)?;
@@ -225,6 +231,20 @@ impl Domain {
 
     /// Starts the first thread, in the export with this name.
     pub fn start(self: &Arc<Self>, export: &str) -> Result<()> {
+        self.first(export, Self::run)
+    }
+
+    /// The same, but the host runs it: see `run_here`.
+    pub fn begin(self: &Arc<Self>, export: &str) -> Result<()> {
+        self.first(export, Self::keep_begun)
+    }
+
+    /// Makes the first thread, and hands it to `run`.
+    fn first(
+        self: &Arc<Self>,
+        export: &str,
+        run: impl Fn(&Arc<Self>, Job) -> Result<u32>,
+    ) -> Result<()> {
         match self.module.compiled.get_export(export) {
             Some(ExternType::Func(ty)) if ty.params().len() == 0 && ty.results().len() == 0 => {}
             Some(ExternType::Func(_)) => {
@@ -253,7 +273,9 @@ impl Domain {
         if self.started.swap(true, Ordering::SeqCst) {
             return Err(Error::new(Status::Busy, "the domain was started already"));
         }
-        let started = self.run(Entry::Main(export.into()), true);
+        let started = self
+            .job(Entry::Main(export.into()), true)
+            .and_then(|job| run(self, job));
         if started.is_err() {
             self.started.store(false, Ordering::SeqCst); // it may be tried again, or the domain deleted
         }
@@ -262,6 +284,18 @@ impl Domain {
 
     /// Starts one more thread, in `wasi_thread_start`; answers its id.
     pub fn spawn_thread(self: &Arc<Self>, start_arg: u32) -> Result<u32> {
+        let job = self.further(start_arg)?;
+        self.run(job)
+    }
+
+    /// The same, but the host runs it: see `run_here`.
+    pub fn begin_thread(self: &Arc<Self>, start_arg: u32) -> Result<u32> {
+        let job = self.further(start_arg)?;
+        self.keep_begun(job)
+    }
+
+    /// Makes a thread that is not the first.
+    fn further(self: &Arc<Self>, start_arg: u32) -> Result<Job> {
         if self.shared_memory.is_none() {
             return Err(Error::new(
                 Status::Export,
@@ -274,10 +308,11 @@ impl Domain {
                 format!("the module does not export {THREAD_START}, where its threads begin"),
             ));
         }
-        self.run(Entry::Spawned(start_arg), false)
+        self.job(Entry::Spawned(start_arg), false)
     }
 
-    fn run(self: &Arc<Self>, entry: Entry, main: bool) -> Result<u32> {
+    /// A thread that is to be run, and is inside from here on.
+    fn job(self: &Arc<Self>, entry: Entry, main: bool) -> Result<Job> {
         let slot = {
             let mut threads = lock(&self.threads);
             if threads.live.len() - threads.workers >= self.max_threads {
@@ -298,25 +333,84 @@ impl Domain {
             threads.live.insert(slot.tid, slot.clone());
             slot
         };
-        let tid = slot.tid;
-        let job = Job {
+        // Must precede the thread, which may have ended, and its domain reported, before its starter goes on.
+        self.threads_total.fetch_add(1, Ordering::Relaxed);
+        faults::late(Point::ThreadSpawn);
+        Ok(Job {
             domain: self.clone(),
             slot,
             entry,
-        };
-        // Must precede the thread, which may have ended, and its domain reported, before `run` returns.
-        self.threads_total.fetch_add(1, Ordering::Relaxed);
-        faults::late(Point::ThreadSpawn);
+        })
+    }
+
+    /// Runs a thread on one of the engine's.
+    fn run(self: &Arc<Self>, job: Job) -> Result<u32> {
+        let tid = job.slot.tid;
         match self.engine.pool.run(job) {
             Ok(()) => Ok(tid),
             Err((job, err)) => {
-                self.threads_total.fetch_sub(1, Ordering::Relaxed);
-                // A stop that has found it in the list meanwhile does not report it as one that is still inside.
-                job.slot.at_end(LINDSHIM_END_START_FAILED);
-                self.left(&job.slot, None);
+                self.abandon(&job.slot);
                 Err(err)
             }
         }
+    }
+
+    /// A thread is not to be after all.
+    fn abandon(self: &Arc<Self>, slot: &Arc<Slot>) {
+        self.threads_total.fetch_sub(1, Ordering::Relaxed);
+        // A stop that has found it in the list meanwhile does not report it as one that is still inside.
+        slot.at_end(LINDSHIM_END_START_FAILED);
+        self.left(slot, None);
+    }
+
+    /// Keeps a thread until the host runs it.
+    fn keep_begun(self: &Arc<Self>, job: Job) -> Result<u32> {
+        let tid = job.slot.tid;
+        if let Err(err) = self.engine.pool.admit() {
+            self.abandon(&job.slot);
+            return Err(err);
+        }
+        lock(&self.begun).push(job);
+        Ok(tid)
+    }
+
+    /// Runs a thread that was begun on the calling thread, until it has left for good. If that has too little stack, one of
+    /// the engine's runs it, and this returns at once.
+    pub fn run_here(self: &Arc<Self>, tid: u32) -> Result<()> {
+        let os = OsThread::current();
+        if Pool::is_inside() || !os.frame().is_null() {
+            return Err(Error::new(
+                Status::Busy,
+                "the calling thread is in a callback: a thread that runs a guest cannot run another",
+            ));
+        }
+        faults::late(Point::ThreadRun);
+        let job = {
+            let mut begun = lock(&self.begun);
+            let at = begun.iter().position(|job| job.slot.tid == tid);
+            at.map(|at| begun.swap_remove(at))
+        };
+        let Some(job) = job else {
+            return match self.gate.is_closed() {
+                true => Ok(()), // the stop has counted it out
+                false => Err(Error::new(
+                    Status::Invalid,
+                    format!("no thread {tid} was begun, or it runs already"),
+                )),
+            };
+        };
+        let pool = &self.engine.pool;
+        let small = faults::hit(Point::HostStack) || !os.has_stack(self.engine.nesting.stack_need);
+        if !small && altstack::ensure().is_ok() {
+            pool.run_here(job);
+            os.rest();
+            return Ok(());
+        }
+        pool.dismiss();
+        if let Err((job, err)) = pool.run(job) {
+            job.fail(err);
+        }
+        Ok(())
     }
 
     /// Its module.
@@ -499,6 +593,7 @@ impl Domain {
             .iter()
             .map(|slot| (slot.clone(), slot.snapshot()))
             .collect();
+        self.stop_begun();
 
         faults::late(Point::StopEpoch);
         // Guest code: it finds its deadline passed.
@@ -558,6 +653,20 @@ impl Domain {
         faults::late(Point::StopLeave);
         if self.gate.leave() {
             self.finish();
+        }
+    }
+
+    /// Counts out the threads that the host has not begun to run: nobody need wait until it does.
+    ///
+    /// Preconditions: the gate is closed, and the caller is inside.
+    fn stop_begun(&self) {
+        let begun = std::mem::take(&mut *lock(&self.begun));
+        for Job { slot, .. } in begun {
+            slot.at_end(LINDSHIM_END_STOPPED);
+            lock(&self.threads).live.remove(&slot.tid);
+            self.engine.pool.dismiss();
+            let last = self.gate.leave();
+            debug_assert!(!last, "the caller is inside as well");
         }
     }
 
@@ -631,6 +740,8 @@ impl Domain {
             threads: threads.as_ptr(),
             thread_count: threads.len() as u64,
             threads_total: self.threads_total.load(Ordering::Relaxed),
+            on_pool: Pool::is_worker().into(),
+            reserved: 0,
         };
         // From here on the domain may be deleted, by the callback itself among others: see `retire`.
         self.reported.store(true, Ordering::SeqCst);

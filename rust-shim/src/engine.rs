@@ -7,6 +7,8 @@ use crate::grate::HOST_STACK_BYTES;
 use crate::hostcall;
 use crate::module::Linked;
 use crate::pool::Pool;
+use crate::reserve::Reserve;
+use crate::shared::SharedMemories;
 use crate::sweep::Sweeper;
 use crate::thread::Context;
 use crate::wake::Waker;
@@ -14,7 +16,7 @@ use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use wasmtime::{Cache, CacheConfig, Config, FuncType, Linker, ValType};
+use wasmtime::{Cache, CacheConfig, Config, FuncType, Linker, MemoryType, SharedMemory, ValType};
 
 /// How to make an engine: `lindshim_engine_config_t` with its zeros replaced.
 #[derive(Clone, Debug)]
@@ -72,10 +74,76 @@ pub struct HostImport {
     pub id: u32,
 }
 
+/// The most bytes of data that are copied into a new memory, rather than mapped.
+const SMALL_DATA: u64 = 64 << 10;
+
+/// Wasmtime's engines: it makes the memories of one engine in one way only.
+#[derive(Clone)]
+pub struct Wasmtime {
+    /// Memories are in ranges that are used again, and data is copied to them: see `reserve`.
+    small: wasmtime::Engine,
+    /// Memories are in ranges of their own, and data is mapped, so that only those pages take memory that are written to.
+    large: wasmtime::Engine,
+    /// What makes the memories that are supplied.
+    shared: Arc<SharedMemories>,
+}
+
+impl std::fmt::Debug for Wasmtime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Wasmtime").finish_non_exhaustive()
+    }
+}
+
+impl Wasmtime {
+    fn new(settings: &Settings) -> Result<Self> {
+        let make = |config: &Config| {
+            faults::check(Point::EngineNew)
+                .and_then(|()| wasmtime::Engine::new(config))
+                .map_err(|err| {
+                    Error::wasmtime(Status::Runtime, "Wasmtime refuses the configuration", &err)
+                })
+        };
+        let large = config(settings)?;
+        let mut small = large.clone();
+        small
+            .memory_init_cow(false)
+            .with_host_memory(Arc::new(Reserve::default()));
+        Ok(Wasmtime {
+            small: make(&small)?,
+            large: make(&large)?,
+            shared: Arc::default(),
+        })
+    }
+
+    /// The engine for a module with so many bytes of data for a memory of its own.
+    pub fn for_data(&self, bytes: u64) -> &wasmtime::Engine {
+        match bytes <= SMALL_DATA {
+            true => &self.small,
+            false => &self.large,
+        }
+    }
+
+    /// Moves the epoch: code of whatever module looks whether it is to stop.
+    pub fn increment_epoch(&self) {
+        self.small.increment_epoch();
+        self.large.increment_epoch();
+    }
+
+    /// The engine for a module whose memory is supplied.
+    pub fn for_supplied(&self) -> &wasmtime::Engine {
+        &self.small
+    }
+
+    /// A shared memory, to be supplied.
+    pub fn shared_memory(&self, ty: &MemoryType) -> wasmtime::Result<SharedMemory> {
+        self.shared.make(&self.small, ty)
+    }
+}
+
 /// An engine.
 pub struct Engine {
     /// Wasmtime's.
-    pub wasmtime: wasmtime::Engine,
+    pub wasmtime: Wasmtime,
     /// The host's callbacks.
     pub callbacks: Callbacks,
     /// What bounds calls into grates.
@@ -95,7 +163,7 @@ pub struct Engine {
     /// Set by the first load: from then on the imports are fixed.
     sealed: AtomicBool,
     /// What guests may import, by module name and name. Guarded by the lock.
-    imports: RwLock<HashMap<(String, String), (HostImport, FuncType)>>,
+    imports: RwLock<HashMap<(String, String), HostImport>>,
 }
 
 impl std::fmt::Debug for Engine {
@@ -147,14 +215,8 @@ impl Engine {
                 ),
             ));
         }
-        let config = config(&settings)?;
-        let wasmtime = faults::check(Point::EngineNew)
-            .and_then(|()| wasmtime::Engine::new(&config))
-            .map_err(|err| {
-                Error::wasmtime(Status::Runtime, "Wasmtime refuses the configuration", &err)
-            })?;
         Ok(Arc::new(Engine {
-            wasmtime,
+            wasmtime: Wasmtime::new(&settings)?,
             callbacks: settings.callbacks,
             nesting: Nesting {
                 max_depth: settings.max_call_depth,
@@ -192,18 +254,14 @@ impl Engine {
                     format!("{module}.{name}: the module name {module:?} is the shim's own"),
                 ));
             }
-            let ty = FuncType::new(
-                &self.wasmtime,
-                val_types(&import.params, &import)?,
-                val_types(&import.results, &import)?,
-            );
-            if ty.results().len() > 1 {
+            val_types(&import.params, &import)?;
+            if val_types(&import.results, &import)?.len() > 1 {
                 return Err(Error::new(
                     Status::Invalid,
                     format!("{module}.{name}: at most one result"),
                 ));
             }
-            defined.insert((module.clone(), name.clone()), (import, ty));
+            defined.insert((module.clone(), name.clone()), import);
         }
         Ok(())
     }
@@ -222,21 +280,26 @@ impl Engine {
         wanted: &FuncType,
     ) -> Result<Linked> {
         let defined = self.imports.read().unwrap_or_else(PoisonError::into_inner);
-        let Some((import, ty)) = defined.get(&(module.to_owned(), name.to_owned())) else {
+        let Some(import) = defined.get(&(module.to_owned(), name.to_owned())) else {
             return Ok(Linked::Unknown);
         };
-        if !FuncType::eq(ty, wanted) {
-            return Ok(Linked::WrongType(ty.clone()));
+        let ty = FuncType::new(
+            linker.engine(),
+            val_types(&import.params, import)?,
+            val_types(&import.results, import)?,
+        );
+        if !FuncType::eq(&ty, wanted) {
+            return Ok(Linked::WrongType(ty));
         }
         // A module may import the same function twice; the second time it is there already.
         linker.allow_shadowing(true);
-        hostcall::define(linker, &self.callbacks, import, ty.clone())?;
+        hostcall::define(linker, &self.callbacks, import, ty)?;
         Ok(Linked::Yes)
     }
 
     /// Ends the engine's threads and waits for them.
     pub fn close(&self) -> Result<()> {
-        if Pool::is_worker() {
+        if Pool::is_inside() {
             return Err(Error::new(
                 Status::Busy,
                 "an engine cannot be deleted from one of its callbacks: it would wait for itself",

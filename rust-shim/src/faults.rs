@@ -66,6 +66,8 @@ points! {
     ThreadNew "thread-new" Fails,
     /// There is no memory for a thread's signal stack.
     SignalStack "signal-stack" Fails,
+    /// A thread of the host's has too little stack for a guest.
+    HostStack "host-stack" Fails,
     /// The system makes no timer for the waker.
     WakerTimer "waker-timer" Fails,
     /// The system makes no thread for the waker.
@@ -91,6 +93,8 @@ points! {
 
     /// A new thread is in its domain's list, and its job not yet with the pool.
     ThreadSpawn "thread-spawn" Late,
+    /// A thread of the host's is to run a guest thread, and has not taken it yet.
+    ThreadRun "thread-run" Late,
     /// A thread was counted in, and has done nothing yet.
     ThreadBegin "thread-begin" Late,
     /// A thread has its epoch deadline, and has not read the gate yet.

@@ -46,8 +46,7 @@ struct Held(&'static OsThread);
 impl Drop for Held {
     fn drop(&mut self) {
         self.0.frame.set(null());
-        *self.0.interrupt() = None; // a descriptor is worth more than the making of another
-        self.0.attention.store(false, Ordering::SeqCst);
+        self.0.rest();
         UNUSED
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -78,6 +77,12 @@ impl OsThread {
         });
         it.stack_low.store(stack_low(), Ordering::Relaxed);
         it
+    }
+
+    /// The thread runs no guest for now, and may never again.
+    pub fn rest(&self) {
+        *self.interrupt() = None; // a descriptor is worth more than the making of another
+        self.attention.store(false, Ordering::SeqCst);
     }
 
     /// Whether there are `bytes` left on the calling thread's stack, which is this one's.

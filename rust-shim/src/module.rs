@@ -11,6 +11,7 @@ use crate::worker::Shape;
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use wasmparser::{Parser, Payload, TypeRef};
 use wasmtime::{ExternType, FuncType, InstancePre, Linker, MemoryType, MemoryTypeBuilder};
 
 /// A loaded module.
@@ -98,11 +99,15 @@ impl Module {
             let it = rewrite::rewrite(&binary, GUEST_FEATURES).map_err(invalid)?;
             (it.bytes, it.plan, None)
         };
+        let wasmtime = match own_data(&bytes) {
+            None => engine.wasmtime.for_supplied(),
+            Some(bytes) => engine.wasmtime.for_data(bytes),
+        };
         let compiled = faults::check(Point::Compile)
-            .and_then(|()| wasmtime::Module::new(&engine.wasmtime, &bytes))
+            .and_then(|()| wasmtime::Module::new(wasmtime, &bytes))
             .map_err(|err| Error::wasmtime(Status::Module, "the module does not compile", &err))?;
 
-        let mut linker = Linker::new(&engine.wasmtime);
+        let mut linker = Linker::new(wasmtime);
         let mut problems = Vec::new();
         let (mut memory, mut imports) = (None, Vec::new());
         for import in compiled.imports() {
@@ -248,6 +253,28 @@ impl Module {
     pub fn was_deleted(&self) {
         self.engine.modules.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+/// How many bytes of data the module has for a memory of its own. `None`: its memory is supplied. What is not valid is for
+/// the compiler to say.
+fn own_data(bytes: &[u8]) -> Option<u64> {
+    let mut sum = 0_u64;
+    for payload in Parser::new(0).parse_all(bytes).flatten() {
+        match payload {
+            Payload::ImportSection(imports) => {
+                let mut imports = imports.into_imports().flatten();
+                if imports.any(|import| matches!(import.ty, TypeRef::Memory(_))) {
+                    return None;
+                }
+            }
+            Payload::DataSection(data) => {
+                let data = data.into_iter().flatten();
+                sum = sum.saturating_add(data.map(|it| it.data.len() as u64).sum());
+            }
+            _ => {}
+        }
+    }
+    Some(sum)
 }
 
 impl MemoryImport {

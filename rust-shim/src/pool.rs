@@ -1,9 +1,10 @@
 //! OS threads for guest threads: made when needed, up to a limit, and kept for reuse, up to another.
 //!
 //! An idle thread is parked and costs no CPU. Making one and joining it costs tens of microseconds, handing a job to a
-//! parked one a few.
+//! parked one a few, and more where the processor that is to run it has to wake up first. So a host may run a job on a
+//! thread of its own instead, which the pool only counts.
 
-use crate::error::{Error, Status};
+use crate::error::{Error, Result, Status};
 use crate::faults::{self, Point};
 use crate::sync::{
     Arc, Builder, Condvar, JoinHandle, Mutation, Mutex, MutexGuard, PoisonError, mutated,
@@ -19,7 +20,7 @@ pub struct Pool {
     max_idle: usize,
     stack_bytes: usize,
     state: Mutex<State>,
-    /// Signalled when `live` becomes zero.
+    /// Signalled when `live` becomes zero and the pool is closing.
     empty: Condvar,
 }
 
@@ -27,6 +28,7 @@ pub struct Pool {
 #[derive(Debug, Default)]
 struct State {
     idle: Vec<Arc<Worker>>,
+    /// The pool's threads, idle ones included, and those of the host that were counted in.
     live: usize,
     next_id: u64,
     closing: bool,
@@ -37,6 +39,19 @@ struct State {
 }
 
 impl State {
+    /// Refuses one more thread.
+    fn check(&self, max_threads: usize) -> Result<()> {
+        if self.closing {
+            return Err(Error::new(Status::Closed, "the engine is being deleted"));
+        }
+        if self.live - self.idle.len() >= max_threads {
+            let message =
+                format!("the engine already has {max_threads} threads, its limit (max_threads)");
+            return Err(Error::new(Status::Limit, message));
+        }
+        Ok(())
+    }
+
     /// Takes out the handles of threads that have ended.
     fn take_ended(&mut self) -> Vec<JoinHandle<()>> {
         let (handles, mut taken) = (&mut self.handles, Vec::new());
@@ -66,8 +81,19 @@ enum Mail {
     End,
 }
 
+/// What a thread is to the pools.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    /// Nothing.
+    None,
+    /// It is a pool's.
+    Worker,
+    /// It is the host's, and runs a job.
+    Host,
+}
+
 thread_local! {
-    static IS_WORKER: Cell<bool> = const { Cell::new(false) };
+    static ROLE: Cell<Role> = const { Cell::new(Role::None) };
 }
 
 impl Pool {
@@ -86,7 +112,7 @@ impl Pool {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many threads run a job, and how many wait for one.
+    /// How many threads run a job, or are to, and how many wait for one.
     pub fn counts(&self) -> (usize, usize) {
         let state = self.state();
         (state.live - state.idle.len(), state.idle.len())
@@ -95,11 +121,8 @@ impl Pool {
     /// Runs the job on a thread of its own. On failure the job is handed back, unrun.
     pub fn run(self: &Arc<Self>, job: Job) -> std::result::Result<(), (Job, Error)> {
         let mut state = self.state();
-        if state.closing {
-            return Err((
-                job,
-                Error::new(Status::Closed, "the engine is being deleted"),
-            ));
+        if let Err(err) = state.check(self.max_threads) {
+            return Err((job, err));
         }
         if let Some(worker) = state.idle.pop() {
             if mutated(Mutation::IdleKept) {
@@ -108,13 +131,6 @@ impl Pool {
             drop(state);
             worker.send(Mail::Job(job));
             return Ok(());
-        }
-        if state.live >= self.max_threads {
-            let message = format!(
-                "the engine already has {} threads, its limit (max_threads)",
-                self.max_threads
-            );
-            return Err((job, Error::new(Status::Limit, message)));
         }
         state.live += 1;
         let id = state.next_id;
@@ -145,10 +161,7 @@ impl Pool {
                 Ok(())
             }
             Err(err) => {
-                state.live -= 1;
-                if state.live == 0 {
-                    self.empty.notify_all();
-                }
+                self.one_less(&mut state);
                 drop(state);
                 let Mail::Job(job) = worker.take() else {
                     unreachable!("the mailbox of a thread that was never made");
@@ -161,7 +174,7 @@ impl Pool {
 
     /// The body of each thread.
     fn work(&self, worker: &Arc<Worker>) {
-        IS_WORKER.set(true);
+        ROLE.set(Role::Worker);
         loop {
             let Mail::Job(job) = worker.wait() else {
                 break;
@@ -179,15 +192,48 @@ impl Pool {
         }
         let mut state = self.state();
         state.ended.push(worker.id);
+        self.one_less(&mut state);
+    }
+
+    fn one_less(&self, state: &mut State) {
         state.live -= 1;
-        if state.live == 0 && !mutated(Mutation::EmptyUntold) {
+        // Who waits has said so before: see `close`. To tell nobody is a system call all the same.
+        if state.live == 0 && state.closing && !mutated(Mutation::EmptyUntold) {
             self.empty.notify_all();
         }
     }
 
-    /// Whether the calling thread is one of a pool's, and would wait for itself if it waited for the pool to be empty.
+    /// Counts in a thread of the host's, which `run_here` or `dismiss` counts out.
+    pub fn admit(&self) -> Result<()> {
+        let mut state = self.state();
+        state.check(self.max_threads)?;
+        state.live += 1;
+        Ok(())
+    }
+
+    /// Counts out a thread that was counted in.
+    pub fn dismiss(&self) {
+        self.one_less(&mut self.state());
+    }
+
+    /// Runs the job on the calling thread, which was counted in and no longer is when this returns.
+    ///
+    /// Preconditions: the caller is no thread of a pool, nor runs a job already.
+    pub fn run_here(&self, job: Job) {
+        ROLE.set(Role::Host);
+        let _ = catch_unwind(AssertUnwindSafe(|| job.run())); // see `work`
+        ROLE.set(Role::None);
+        self.dismiss();
+    }
+
+    /// Whether the calling thread runs a job of a pool's, and would wait for itself if it waited for the pool to be empty.
+    pub fn is_inside() -> bool {
+        ROLE.get() != Role::None
+    }
+
+    /// Whether the calling thread is a pool's.
     pub fn is_worker() -> bool {
-        IS_WORKER.get()
+        ROLE.get() == Role::Worker
     }
 
     /// Ends all idle threads and waits until every thread of the pool is gone. Running jobs are waited for.

@@ -16,6 +16,7 @@
 
 use crate::clock;
 use crate::domain::Domain;
+use crate::engine::Wasmtime;
 use crate::faults::{self, Point};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
@@ -50,7 +51,7 @@ struct State {
 
 impl Sweeper {
     /// Ends the grace of a stopping domain at this time: see [`Domain::expire`].
-    pub fn expire_at(&self, engine: &wasmtime::Engine, domain: &Arc<Domain>, at_ns: u64) {
+    pub fn expire_at(&self, engine: &Wasmtime, domain: &Arc<Domain>, at_ns: u64) {
         if !self.start(engine) {
             // No thread to be had: then there is no grace.
             domain.expire();
@@ -64,7 +65,7 @@ impl Sweeper {
     }
 
     /// Makes the thread, if it is not there; answers whether it is.
-    fn start(&self, engine: &wasmtime::Engine) -> bool {
+    fn start(&self, engine: &Wasmtime) -> bool {
         let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
         if thread.is_none() && !faults::hit(Point::SweeperNew) {
             let (shared, engine) = (self.shared.clone(), engine.clone());
@@ -78,7 +79,7 @@ impl Sweeper {
     }
 
     /// Watches over a stopping domain until none of its marked threads is in guest code.
-    pub fn watch(&self, engine: &wasmtime::Engine, domain: &Arc<Domain>) {
+    pub fn watch(&self, engine: &Wasmtime, domain: &Arc<Domain>) {
         if !self.start(engine) {
             // No thread to be had: the epoch moves here and now. What remains of the race is a window of nanoseconds,
             // and each further stop on the engine moves the epoch too.
@@ -121,7 +122,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn run(&self, engine: &wasmtime::Engine) {
+    fn run(&self, engine: &Wasmtime) {
         let mut state = self.state();
         let mut pause = FIRST;
         while !state.closing {

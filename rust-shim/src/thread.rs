@@ -7,6 +7,7 @@
 
 use crate::altstack;
 use crate::domain::Domain;
+use crate::error::Error;
 use crate::faults::{self, Point};
 use crate::ffi::types::*;
 use crate::frame::{Frame, OsThread, Outer};
@@ -128,7 +129,7 @@ impl Context {
     /// The store of a thread or worker. Its epoch deadline is for the caller to set: see the module's text.
     pub fn store(domain: &Arc<Domain>, slot: &Arc<Slot>) -> Store<Self> {
         let context = Context::new(domain.clone(), slot.clone());
-        let mut store = Store::new(&domain.engine.wasmtime, context);
+        let mut store = Store::new(domain.module().compiled.engine(), context);
         store.limiter(|context| &mut context.limiter);
         store.epoch_deadline_callback(|store| {
             let context = store.data();
@@ -346,18 +347,28 @@ impl Job {
             domain.keep(store);
             return;
         }
-        // In this order: a stop that the host begins in there finds this thread where it was, and not as one that has
-        // left.
-        slot.leaving(end.function.clone());
-        if end.outcome != LINDSHIM_END_STOPPED {
-            let thread_user = slot.thread_user();
-            slot.set_thread_user(0); // this is the host's last word of it
-            tell(&domain, &slot, thread_user, &end);
-        }
-        slot.at_end(end.outcome);
-        faults::late(Point::ThreadLeave);
-        domain.left(&slot, store);
+        leave(&domain, &slot, &end, store);
     }
+
+    /// Ends the thread without having run it: there is nothing to run it on.
+    pub fn fail(self, why: Error) {
+        let end = End::failed(LINDSHIM_END_START_FAILED, why.message);
+        leave(&self.domain, &self.slot, &end, None);
+    }
+}
+
+/// A thread that ran, or failed to, is out of the guest for good.
+fn leave(domain: &Arc<Domain>, slot: &Arc<Slot>, end: &End, store: Option<Store<Context>>) {
+    // In this order: a stop that the host begins in there finds this thread where it was, and not as one that has left.
+    slot.leaving(end.function.clone());
+    if end.outcome != LINDSHIM_END_STOPPED {
+        let thread_user = slot.thread_user();
+        slot.set_thread_user(0); // this is the host's last word of it
+        tell(domain, slot, thread_user, end);
+    }
+    slot.at_end(end.outcome);
+    faults::late(Point::ThreadLeave);
+    domain.left(slot, store);
 }
 
 /// Tells the host that a thread or worker has left the guest.

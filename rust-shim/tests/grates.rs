@@ -364,9 +364,13 @@ fn a_caller_that_is_stopped_leaves_when_the_grate_has_finished() {
 #[test]
 fn a_grate_that_does_not_finish_loses_the_worker_and_serves_on() {
     let host = grate_host(|_| {});
-    let app = host.load(&asks(1));
-    let mut modules = vec![app];
-    for (what, body) in stuck() {
+    // The second is run by another engine of Wasmtime's than the grate.
+    let apps = [host.load(&asks(1)), host.load(&with_much_data(&asks(1)))];
+    let mut modules = apps.to_vec();
+    let cases = apps
+        .iter()
+        .flat_map(|&app| stuck().into_iter().map(move |case| (app, case)));
+    for (app, (what, body)) in cases {
         let module = host.load(&grate(GRATE, &[&body, ECHO]));
         modules.push(module);
         let serves = host.grate(module, GRATE, |config| config.max_workers = 1);

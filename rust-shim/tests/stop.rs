@@ -536,3 +536,126 @@ fn a_stop_of_sleeping_threads_is_over_when_it_returns() {
     }
     host.finish(&[], &[module]);
 }
+
+/// Programs with memories of each kind: two of them at once and one after them, which all write everything.
+#[test]
+fn what_one_program_wrote_no_other_finds() {
+    let host = host();
+    let much = "x".repeat(100_000);
+    let own = |pages: u32, data: &str| {
+        format!(r#"(memory (export "memory") {pages} 40) (data (i32.const 1024) "{data}")"#)
+    };
+    let kinds = [
+        own(1, "x"),
+        own(3, "xxx"),
+        own(3, &much),
+        own(33, "x"),
+        r#"(memory (export "memory") (import "env" "memory") 1 40 shared) (data (i32.const 1024) "x")"#.into(),
+        r#"(memory (export "memory") (import "env" "memory") 3 40 shared) (data (i32.const 1024) "x")"#.into(),
+    ];
+    // Finds the data, zeros in all other words, and nothing behind the end; then fills all, grows, and fills that.
+    let modules: Vec<_> = kinds
+        .iter()
+        .map(|memory| {
+            let data = memory.rsplit('"').nth(1).map_or(0, str::len);
+            host.load(&format!(
+                r#"(module
+                  (import "host" "mark" (func $mark))
+                  (import "host" "block" (func $block))
+                  {memory}
+                  (func $check (param $from i32) (param $to i32) (param $byte i32)
+                    (loop $l
+                      (if (i32.lt_u (local.get $from) (local.get $to)) (then
+                        (if (i32.ne (i32.load8_u (local.get $from)) (local.get $byte)) (then unreachable))
+                        (local.set $from (i32.add (local.get $from) (i32.const 1)))
+                        (br $l)))))
+                  (func (export "_start") (local $bytes i32)
+                    (local.set $bytes (i32.shl (memory.size) (i32.const 16)))
+                    (call $check (i32.const 0) (i32.const 1024) (i32.const 0))
+                    (call $check (i32.const 1024) (i32.const {end}) (i32.const 120))
+                    (call $check (i32.const {end}) (local.get $bytes) (i32.const 0))
+                    (memory.fill (i32.const 0) (i32.const 165) (local.get $bytes))
+                    (if (i32.lt_s (memory.grow (i32.const 2)) (i32.const 1)) (then unreachable))
+                    (call $check (local.get $bytes) (i32.add (local.get $bytes) (i32.const 131072)) (i32.const 0))
+                    (memory.fill (local.get $bytes) (i32.const 165) (i32.const 131072))
+                    call $mark
+                    call $block))"#,
+                end = 1024 + data
+            ))
+        })
+        .collect();
+    for round in 0..3 {
+        for (i, module) in modules.iter().enumerate() {
+            let both = [0, 1].map(|_| host.domain(*module));
+            for (domain, user) in both {
+                host.start(domain);
+                // A trap would end it.
+                wait_until(|seen| {
+                    let failed = seen.ends.get(&user);
+                    assert!(failed.is_none(), "memory {i}, round {round}: {failed:?}");
+                    (seen.marks.get(&user).copied().unwrap_or(0) >= 2).then_some(())
+                });
+            }
+            for (domain, user) in both {
+                stop(domain);
+                report(user);
+                let deleted = unsafe { lindshim_domain_delete(domain, std::ptr::null_mut()) };
+                assert_eq!(deleted, LINDSHIM_OK);
+            }
+        }
+    }
+    host.finish(&[], &modules);
+}
+
+/// The byte behind a memory's end is a trap, also where another memory was larger in the same place.
+#[test]
+fn a_memory_ends_where_it_ends() {
+    let host = host();
+    let sizes = [40, 5, 1, 3, 33, 1];
+    let modules: Vec<_> = sizes
+        .iter()
+        .map(|pages| {
+            host.load(&format!(
+                r#"(module (memory (export "memory") {pages})
+                  (func (export "_start")
+                    (i32.store8 (i32.const {last}) (i32.const 1))
+                    (i32.store8 (i32.const {end}) (i32.const 1))))"#,
+                last = (pages << 16) - 1,
+                end = pages << 16,
+            ))
+        })
+        .collect();
+    for module in &modules {
+        let (domain, user) = host.domain(*module);
+        host.start(domain);
+        report(user);
+        let ends = seen().ends[&user].clone();
+        assert_eq!(ends[0].outcome, LINDSHIM_END_TRAPPED);
+        assert!(ends[0].message.contains("out of bounds"), "{ends:?}");
+        let deleted = unsafe { lindshim_domain_delete(domain, std::ptr::null_mut()) };
+        assert_eq!(deleted, LINDSHIM_OK);
+    }
+    host.finish(&[], &modules);
+}
+
+/// Such a program is run by another engine of Wasmtime's, with an epoch of its own.
+#[test]
+fn a_stop_reaches_programs_with_much_data() {
+    let host = host();
+    let data = "x".repeat(100_000);
+    let module = host.load(&format!(
+        r#"(module (import "host" "mark" (func $mark))
+          (memory (export "memory") 4) (data (i32.const 1024) "{data}")
+          (func (export "_start") call $mark (loop $l br $l)))"#
+    ));
+    for _ in 0..20 {
+        let (domain, user) = host.domain(module);
+        host.start(domain);
+        marks(user, 1);
+        stop(domain);
+        assert_eq!(report(user)[0].outcome, LINDSHIM_END_STOPPED);
+        let deleted = unsafe { lindshim_domain_delete(domain, std::ptr::null_mut()) };
+        assert_eq!(deleted, LINDSHIM_OK);
+    }
+    host.finish(&[], &[module]);
+}

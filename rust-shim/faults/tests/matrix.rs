@@ -145,7 +145,7 @@ fn world(end: End) {
         .iter()
         .filter_map(|text| expected(host.try_load(text)))
         .collect();
-    let mut cages = Vec::new();
+    let (mut cages, mut hosts) = (Vec::new(), Vec::new());
     if let [app, grate, alone] = modules[..] {
         let mut cage = |module, number| {
             let row = Row::new();
@@ -168,8 +168,14 @@ fn world(end: End) {
             }
         }
         // The app first, so that an early end finds callers that make their first worker.
-        for (domain, ..) in [asks, serves, alone].into_iter().flatten() {
-            expected(host.try_start(domain));
+        // It and the program alone run on threads of the host's.
+        for (cage, hosted) in [(asks, true), (serves, false), (alone, true)] {
+            let Some((domain, ..)) = cage else { continue };
+            if !hosted {
+                expected(host.try_start(domain));
+            } else if expected(host.try_begin(domain)).is_some() {
+                hosts.push(run_apart(domain, 1));
+            }
         }
         if let (Some((_, user, _)), false) = (asks, matches!(end, End::Early)) {
             // Until the app has done what it can, if nothing fails; and else for a while.
@@ -196,6 +202,9 @@ fn world(end: End) {
     for (_, user) in &cages {
         report(*user);
         check_told(*user);
+    }
+    for thread in hosts {
+        assert_eq!(thread.join().unwrap(), LINDSHIM_OK);
     }
     let domains: Vec<_> = cages.iter().map(|(domain, _)| *domain).collect();
     host.finish(&domains, &modules);

@@ -208,6 +208,45 @@ fn no_signal_stack() {
     host.finish(&[domain, other], &[module]);
 }
 
+/// What a thread of the host's cannot run, one of the engine's does, if there is one to be had.
+#[test]
+fn no_stack_on_a_thread_of_the_hosts() {
+    let _alone = alone();
+    let host = grate_host(|_| {});
+    let module = host.load(&app("", "(call $do (i32.const 2001))"));
+    for point in ["host-stack", "signal-stack"] {
+        let (domain, user) = domain_of(&host, module);
+        set(point, "1*fail");
+        host.try_begin(domain).unwrap();
+        assert_eq!(run_apart(domain, 1).join().unwrap(), LINDSHIM_OK);
+        marks(user, 1);
+        stop(domain);
+        assert_eq!(report(user).len(), 1);
+        check_told(user);
+        assert_eq!(
+            unsafe { lindshim_domain_delete(domain, std::ptr::null_mut()) },
+            LINDSHIM_OK
+        );
+    }
+    assert_eq!(host.stats().threads_idle + host.stats().threads_running, 1);
+    host.finish(&[], &[module]);
+
+    let host = grate_host(|_| {});
+    let module = host.load(&app("", ""));
+    let (domain, user) = domain_of(&host, module);
+    set("host-stack", "1*fail");
+    set("thread-new", "1*fail");
+    host.try_begin(domain).unwrap();
+    assert_eq!(run(domain, 1), LINDSHIM_OK);
+    assert_eq!(report(user).len(), 1);
+    check_told(user);
+    let ends = seen().ends[&user].clone();
+    assert_eq!(ends[0].outcome, LINDSHIM_END_START_FAILED);
+    assert!(ends[0].message.contains("made no thread"), "{ends:?}");
+    assert_eq!(host.stats().threads_running, 0);
+    host.finish(&[domain], &[module]);
+}
+
 #[test]
 fn no_instance() {
     let _alone = alone();

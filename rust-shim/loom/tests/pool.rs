@@ -8,12 +8,24 @@ use loom::thread;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
-fn run(pool: &Arc<Pool>, ran: &Arc<AtomicUsize>) -> usize {
+fn job(ran: &Arc<AtomicUsize>) -> Job {
     let ran = ran.clone();
-    let job = Job(Box::new(move || {
+    Job(Box::new(move || {
         ran.fetch_add(1, SeqCst);
-    }));
-    pool.run(job).is_ok().into()
+    }))
+}
+
+fn run(pool: &Arc<Pool>, ran: &Arc<AtomicUsize>) -> usize {
+    pool.run(job(ran)).is_ok().into()
+}
+
+/// The same on the calling thread.
+fn run_here(pool: &Arc<Pool>, ran: &Arc<AtomicUsize>) -> usize {
+    let admitted = pool.admit().is_ok();
+    if admitted {
+        pool.run_here(job(ran));
+    }
+    admitted.into()
 }
 
 /// The second job finds the first one's thread idle, or gets its own.
@@ -48,9 +60,43 @@ fn a_job_and_the_end() {
     });
 }
 
+/// The host runs a job on a thread of its own while the pool is being closed: the same holds.
+#[test]
+fn a_job_of_the_hosts_and_the_end() {
+    check(3, || {
+        let (pool, ran) = (Pool::new(1, 1, 0), Arc::new(AtomicUsize::new(0)));
+        let other = {
+            let (pool, ran) = (pool.clone(), ran.clone());
+            thread::spawn(move || run_here(&pool, &ran))
+        };
+        pool.close();
+        let seen = ran.load(SeqCst);
+        let taken = other.join().unwrap();
+        assert_eq!(seen, taken, "what was taken has run when the pool is gone");
+        assert_eq!(pool.counts(), (0, 0));
+    });
+}
+
+/// There is room for one job: two threads want it.
+#[test]
+fn a_job_of_the_hosts_counts() {
+    check(3, || {
+        let (pool, ran) = (Pool::new(1, 1, 0), Arc::new(AtomicUsize::new(0)));
+        let other = {
+            let (pool, ran) = (pool.clone(), ran.clone());
+            thread::spawn(move || run_here(&pool, &ran))
+        };
+        let taken = run(&pool, &ran) + other.join().unwrap();
+        pool.close();
+        assert!(taken >= 1);
+        assert_eq!(ran.load(SeqCst), taken);
+    });
+}
+
 #[test]
 fn loom_finds_what_is_wrong_with_a_pool() {
     finds(Mutation::IdleUnchecked, "two_jobs_and_the_end");
     finds(Mutation::IdleKept, "two_jobs_and_the_end");
     finds(Mutation::EmptyUntold, "two_jobs_and_the_end");
+    finds(Mutation::EmptyUntold, "a_job_of_the_hosts_and_the_end");
 }

@@ -563,6 +563,71 @@ pub unsafe extern "C" fn lindshim_thread_spawn(
     }
 }
 
+/// As lindshim_domain_start, but the thread is the host's to run: from here on it counts as inside, and somebody calls
+/// lindshim_thread_run for number 1. A program that runs on the thread that then waits for it needs no other processor to
+/// wake up, which takes longer than all the rest of a short program.
+///
+/// # Safety
+///
+/// `name` points to `name_bytes` readable bytes; `err` is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn lindshim_domain_begin(
+    domain: u64,
+    name: *const c_char,
+    name_bytes: u64,
+    err: *mut ErrorText,
+) -> i32 {
+    // SAFETY: the caller's contract.
+    unsafe {
+        guard(err, || {
+            let domain = DOMAINS.find(domain)?;
+            domain.begin(&copy_str(name, name_bytes, "name")?)
+        })
+    }
+}
+
+/// As lindshim_thread_spawn, but the thread is the host's to run: from here on it counts as inside, and somebody calls
+/// lindshim_thread_run with its number.
+///
+/// # Safety
+///
+/// `tid` is writable; `err` is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn lindshim_thread_begin(
+    domain: u64,
+    start_arg: u32,
+    tid: *mut u32,
+    err: *mut ErrorText,
+) -> i32 {
+    // SAFETY: the caller's contract.
+    unsafe {
+        guard(err, || {
+            let domain = DOMAINS.find(domain)?;
+            not_null(tid, "tid")?;
+            put(tid, domain.begin_thread(start_arg)?, "tid")
+        })
+    }
+}
+
+/// Runs a thread that was begun on the calling thread, and returns when it has left its domain for good; all its callbacks
+/// are made here. A thread of less than the engine's wasm_stack_bytes and 128 KiB of stack only hands it to one of the
+/// engine's, and returns at once. If the domain was stopped before, this does nothing: the stop has not waited for it.
+/// LINDSHIM_ERR_INVALID: no such thread was begun. LINDSHIM_ERR_BUSY: the caller is in a callback of a guest's thread.
+///
+/// # Safety
+///
+/// `err` is NULL or writable, until this returns.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn lindshim_thread_run(domain: u64, tid: u32, err: *mut ErrorText) -> i32 {
+    // SAFETY: the caller's contract.
+    unsafe {
+        guard(err, || {
+            let domain = DOMAINS.find(domain)?;
+            domain.run_here(tid)
+        })
+    }
+}
+
 /// Stops a domain for good: closes its gate and interrupts whatever is inside. Never blocks; that it is quiescent is
 /// told through the callback, possibly before this returns. Stopping it again does nothing.
 ///

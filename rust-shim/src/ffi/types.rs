@@ -3,7 +3,7 @@
 use std::os::raw::c_char;
 
 /// The version of the C ABI. It changes when a type or the meaning of a function does.
-pub const LINDSHIM_ABI_VERSION: u32 = 3;
+pub const LINDSHIM_ABI_VERSION: u32 = 4;
 
 /// It worked.
 pub const LINDSHIM_OK: i32 = 0;
@@ -282,6 +282,10 @@ pub struct Report {
     pub thread_count: u64,
     /// How many threads the domain ever had, workers included.
     pub threads_total: u64,
+    /// Whether this is told on a thread of the engine's, and not on one of the host's.
+    pub on_pool: u32,
+    /// 0.
+    pub reserved: u32,
 }
 
 /// Carries out a host call; answers a verdict: LINDSHIM_CONTINUE, LINDSHIM_QUIT or LINDSHIM_TRAP. It runs on the guest

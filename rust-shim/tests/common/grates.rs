@@ -196,6 +196,15 @@ pub const GONE: u64 = 3 << 62;
 
 const SHARED: &str = r#"(memory (export "memory") (import "env" "memory") 2 200 shared)"#;
 
+/// The program with a memory of its own, and more data for it than is copied.
+pub fn with_much_data(program: &str) -> String {
+    assert!(program.contains(SHARED));
+    let data = "x".repeat(100_000);
+    let memory = format!(r#"(memory (export "memory") 4) (data (i32.const 65536) "{data}")"#);
+    let rest = program.replace(SHARED, "");
+    format!("{}{memory})", rest.strip_suffix(')').unwrap())
+}
+
 /// What programs and grates have in common. `$sys` makes a call with three arguments, which are the cage's own.
 fn prelude(cage: u64, memory: &str) -> String {
     format!(

@@ -222,6 +222,16 @@ impl Host {
         }
     }
 
+    /// The first thread is the caller's to run from here on.
+    pub fn try_begin(&self, domain: u64) -> Result<(), (i32, String)> {
+        let mut err = no_error();
+        let (name, bytes) = ("_start".as_ptr().cast(), 6);
+        match unsafe { lindshim_domain_begin(domain, name, bytes, &mut err) } {
+            LINDSHIM_OK => Ok(()),
+            status => Err((status, message(&err))),
+        }
+    }
+
     pub fn finish(self, domains: &[u64], modules: &[u64]) {
         let mut err = no_error();
         unsafe {
@@ -234,6 +244,17 @@ impl Host {
             check(lindshim_engine_delete(self.engine, &mut err), &err);
         }
     }
+}
+
+/// Runs a thread that was begun.
+pub fn run(domain: u64, tid: u32) -> i32 {
+    unsafe { lindshim_thread_run(domain, tid, std::ptr::null_mut()) }
+}
+
+/// The same on a thread of its own, with a stack that will do.
+pub fn run_apart(domain: u64, tid: u32) -> std::thread::JoinHandle<i32> {
+    let thread = std::thread::Builder::new().stack_size(4 << 20);
+    thread.spawn(move || run(domain, tid)).unwrap()
 }
 
 pub fn marks(user: u64, n: u64) {
