@@ -66,8 +66,8 @@ type Config struct {
 	MaxThreads int
 	// MaxIdleThreads is the most OS threads that are kept for reuse. 0: 64.
 	MaxIdleThreads int
-	// MaxGoThreads is the most guest threads at once that run on threads of the Go runtime: see bridge.Config. They are the
-	// first that are there. 0: 64. Less: none.
+	// MaxGoThreads is the most guest threads at once that run on threads of the Go runtime, which is quicker for programs that
+	// end soon: see bridge.Config. 0: 64. Less: none.
 	MaxGoThreads int
 	// MaxCages is the most cages at once, those included that nobody has waited for. 0: DefaultMaxCages.
 	MaxCages int

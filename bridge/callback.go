@@ -81,6 +81,9 @@ func quiescent(c *reportABI) {
 	}
 	d := entry.value
 	d.reported.Store(true) // must precede the handler, which may close the domain
+	if started := d.started.Load(); started != 0 {
+		d.engine.runners.lived(&d.module.lanes, runnersClock()-time.Duration(started))
+	}
 	threads := threadsOf(c.threads, c.threadCount)
 	for i := range threads {
 		if token := threads[i].threadUser; token != 0 {

@@ -14,6 +14,7 @@ import (
 // opened as a grate, may be closed at once.
 type Domain struct {
 	engine *Engine       // immutable
+	module *Module       // immutable
 	user   any           // immutable
 	token  uint64        // names the domain in callbacks; immutable
 	id     uint64        // the handle, also after Close; immutable
@@ -22,6 +23,8 @@ type Domain struct {
 	// entries counts the calls that let threads in or stop the domain: those under way and those that succeeded, all of
 	// which lead to a report. entriesClosed is added once there can be no more of them. Atomic.
 	entries atomic.Int64
+	// started is runnersClock when the first thread was started. Atomic.
+	started atomic.Int64
 	// reported is set when the report has arrived: from then on no callback looks for the domain. Atomic.
 	reported atomic.Bool
 }
@@ -60,7 +63,7 @@ func (m *Module) NewDomain(cfg DomainConfig) (*Domain, error) {
 	if _, err := m.engine.open("make domain"); err != nil {
 		return nil, err
 	}
-	d := &Domain{engine: m.engine, user: cfg.User}
+	d := &Domain{engine: m.engine, module: m, user: cfg.User}
 	// Must precede the shim's call, which is given the token.
 	if d.token = process.domains.put(d); d.token == 0 {
 		return nil, fmt.Errorf("make domain: %w: %d domains are open", ErrLimit, slabLen)
@@ -104,12 +107,13 @@ func (d *Domain) Start(export string) error {
 	if err != nil {
 		return err
 	}
+	d.started.CompareAndSwap(0, int64(runnersClock()))
 	sym := &d.engine.lib.sym
-	if !d.engine.runners.take() {
+	if !d.engine.runners.take(&d.module.lanes) {
 		return d.entered("start", d.engine.lib.domainStart(sym.domainStart, handle, export))
 	}
 	if err := d.engine.lib.domainStart(sym.domainBegin, handle, export); err != nil {
-		d.engine.runners.give()
+		d.engine.runners.give(&d.module.lanes)
 		return d.entered("start", err)
 	}
 	d.engine.runners.run(begunThread{d, handle, mainTID})
@@ -133,12 +137,12 @@ func (d *Domain) SpawnThread(arg uint32) (tid uint32, err error) {
 		return 0, err
 	}
 	sym := &d.engine.lib.sym
-	if !d.engine.runners.take() {
+	if !d.engine.runners.take(&d.module.lanes) {
 		tid, err = d.engine.lib.threadSpawn(sym.threadSpawn, handle, arg)
 		return tid, d.entered("spawn thread in", err)
 	}
 	if tid, err = d.engine.lib.threadSpawn(sym.threadBegin, handle, arg); err != nil {
-		d.engine.runners.give()
+		d.engine.runners.give(&d.module.lanes)
 		return 0, d.entered("spawn thread in", err)
 	}
 	d.engine.runners.run(begunThread{d, handle, tid})

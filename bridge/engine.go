@@ -19,10 +19,10 @@ type Config struct {
 	// MaxIdleThreads is the most OS threads that are kept for reuse. 0: 64.
 	MaxIdleThreads uint64
 	// MaxGoThreads is the most guest threads at once that run on threads of the Go runtime, each in a goroutine of its own;
-	// further ones run on threads of the shim. The first threads of short programs are a good deal quicker there: the
-	// goroutine that waits for the program goes on where the program ended, and no other processor has to wake up for either.
-	// Threads of the Go runtime are never given back to the system, and the process dies if the system refuses one. 0: 64.
-	// Less: none.
+	// all others run on threads of the shim. A short program is a good deal quicker there: the goroutine that waits for it
+	// goes on where it has ended, and no other processor has to wake up for either. So they are for modules whose programs
+	// end soon, which each learns as they do. Threads of the Go runtime are never given back to the system, and the process
+	// dies if the system refuses one. 0: 64. Less: none.
 	MaxGoThreads int
 	// StackBytes is the native stack of each thread. A call into a grate needs WasmStackBytes and 128 KiB of it to be left.
 	// 0: 4 MiB.
@@ -200,6 +200,7 @@ func (e *Engine) loaded(module uint64, err error) (*Module, error) {
 		return nil, fmt.Errorf("load module: %w", err)
 	}
 	m := &Module{engine: e}
+	m.lanes.most.Store(trial)
 	m.handle.Store(module)
 	return m, nil
 }

@@ -11,6 +11,7 @@ import (
 type Module struct {
 	engine *Engine       // immutable
 	handle atomic.Uint64 // 0 once closed
+	lanes  lanes
 
 	// textMu is held for reading while text of the module is copied out of the shim, and for writing while the
 	// module, and with it that text, is deleted. What runs under it neither blocks nor calls back.

@@ -5,13 +5,22 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
-// defaultMaxGoThreads is for Config.MaxGoThreads 0.
-const defaultMaxGoThreads = 64
+const (
+	// defaultMaxGoThreads is for Config.MaxGoThreads 0.
+	defaultMaxGoThreads = 64
+	// shortLife is how long a short program lives at most.
+	shortLife = 10 * time.Millisecond
+	// trial is how many runners a module may have of whose programs nothing is known.
+	trial = 2
+)
 
 // runners are the goroutines that run guest threads. One that has nothing to run waits for more: its stack has grown to
 // what a callback needs, and growing another costs more than the rest of an exit.
+//
+// They are for programs that end soon. Which those are, the module's others have shown: see lanes.
 type runners struct {
 	most int64            // immutable
 	busy atomic.Int64     // guest threads that were given one; never more than most for long
@@ -21,12 +30,25 @@ type runners struct {
 	once sync.Once        // closes done
 }
 
+// lanes is how many runners the programs of one module may have: one more for each that was short, one less for each that
+// was not. So programs that stay take none from those that come and go.
+type lanes struct {
+	most atomic.Int64 // from 1 to that of the runners
+	used atomic.Int64
+}
+
 // begunThread is a guest thread that was begun, for a runner.
 type begunThread struct {
 	domain *Domain
 	handle uint64
 	tid    uint32
 }
+
+// runnersBegan is when the process began, more or less.
+var runnersBegan = time.Now()
+
+// runnersClock is a clock that is cheap to read, and never 0.
+func runnersClock() time.Duration { return time.Since(runnersBegan) + 1 }
 
 func (r *runners) init(most int) {
 	if most == 0 {
@@ -36,16 +58,37 @@ func (r *runners) init(most int) {
 	r.work, r.done = make(chan begunThread), make(chan struct{})
 }
 
-// take reports whether one more guest thread may have a runner: then run or give follows.
-func (r *runners) take() bool {
-	if r.busy.Add(1) <= r.most {
-		return true
+// take reports whether one more guest thread of the lanes' module may have a runner: then run or give follows.
+func (r *runners) take(l *lanes) bool {
+	lane, most := l.most.Load(), r.most
+	if lane <= trial {
+		most -= most / 2 // the rest is for modules that have shown what they are
 	}
-	r.busy.Add(-1)
+	if l.used.Add(1) <= lane {
+		if r.busy.Add(1) <= most {
+			return true
+		}
+		r.busy.Add(-1)
+	}
+	l.used.Add(-1)
 	return false
 }
 
-func (r *runners) give() { r.busy.Add(-1) }
+func (r *runners) give(l *lanes) {
+	r.busy.Add(-1)
+	l.used.Add(-1)
+}
+
+// lived tells how long a program of the lanes' module has.
+func (r *runners) lived(l *lanes, life time.Duration) {
+	most := l.most.Load()
+	// If another changes it meanwhile, this one does not count.
+	if life > shortLife {
+		l.most.CompareAndSwap(most, max(most-1, 1))
+	} else if most < r.most {
+		l.most.CompareAndSwap(most, most+1)
+	}
+}
 
 // run runs the thread on a runner, and returns at once. The runner is the next goroutine of this processor: if the caller
 // goes on to wait, it runs here.
@@ -60,7 +103,8 @@ func (r *runners) run(t begunThread) {
 func (r *runners) loop(t begunThread) {
 	for {
 		t.run()
-		r.give()
+		r.give(&t.domain.module.lanes)
+		t = begunThread{} // nothing of it is held while this waits
 		if r.idle.Add(1) > r.most {
 			r.idle.Add(-1)
 			return
