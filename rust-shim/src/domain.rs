@@ -14,6 +14,7 @@ use crate::module::Module;
 use crate::pool::Pool;
 use crate::port;
 use crate::slot::Slot;
+use crate::supply::Supply;
 use crate::thread::{Context, Entry, Job, THREAD_START};
 use crate::waits;
 use std::collections::HashMap;
@@ -135,19 +136,22 @@ impl Domain {
                 ),
             ));
         }
-        let shared_memory = match &module.memory {
-            None => None,
-            Some(import) => {
-                let ty = import.within(max_memory_bytes)?;
-                let memory = faults::check(Point::MemoryNew)
-                    .and_then(|()| engine.wasmtime.shared_memory(&ty))
-                    .map_err(|err| {
-                        let what = "the shared memory cannot be reserved";
-                        Error::wasmtime(Status::Memory, what, &err)
-                    })?;
-                Some(memory)
-            }
-        };
+        let (mut shared_memory, pre) = (None, OnceLock::new());
+        if let Some(import) = &module.memory {
+            let ty = import.within(max_memory_bytes)?;
+            let failed = |err| {
+                let what = "the shared memory cannot be reserved";
+                Error::wasmtime(Status::Memory, what, &err)
+            };
+            faults::check(Point::MemoryNew).map_err(failed)?;
+            shared_memory = Some(match module.supplies.take(&ty) {
+                Some(supply) => {
+                    let _ = pre.set(supply.pre);
+                    supply.memory
+                }
+                None => engine.wasmtime.shared_memory(&ty).map_err(failed)?,
+            });
+        }
         let max_threads = match config.max_threads {
             0 => engine.max_threads,
             limit => usize::try_from(limit).unwrap_or(usize::MAX),
@@ -173,7 +177,7 @@ impl Domain {
             module: module.clone(),
             max_threads,
             handle: AtomicU64::new(0),
-            pre: OnceLock::new(),
+            pre,
             started: AtomicBool::new(false),
             reported: AtomicBool::new(false),
             counted: AtomicBool::new(true),
@@ -196,6 +200,9 @@ impl Domain {
 
     /// Completes the instantiation of a module that imports a memory.
     fn prepare(self: &Arc<Self>) -> Result<()> {
+        if self.pre.get().is_some() {
+            return Ok(());
+        }
         let (Some(import), Some(memory)) = (&self.module.memory, &self.shared_memory) else {
             return Ok(());
         };
@@ -861,6 +868,10 @@ impl Domain {
 impl Drop for Domain {
     fn drop(&mut self) {
         self.uncount();
+        if let (Some(memory), Some(pre)) = (self.shared_memory.take(), self.pre.take()) {
+            // SAFETY: every thread's store has a reference to the domain, and so there is none any more.
+            unsafe { self.module.supplies.give(Supply { memory, pre }) };
+        }
     }
 }
 

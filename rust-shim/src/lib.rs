@@ -40,6 +40,7 @@ pub mod reserve;
 pub mod rewrite;
 pub mod shared;
 pub mod slot;
+pub mod supply;
 pub mod sweep;
 pub mod sync;
 pub mod thread;

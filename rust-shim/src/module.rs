@@ -6,6 +6,7 @@ use crate::faults::{self, Point};
 use crate::ffi::types::*;
 use crate::hostcall::{self, OWN_MODULE};
 use crate::rewrite::{self, GUEST_FEATURES, GratePlan, Plan};
+use crate::supply::Supplies;
 use crate::thread::{Context, THREAD_START};
 use crate::worker::Shape;
 use std::borrow::Cow;
@@ -34,6 +35,8 @@ pub struct Module {
     pub grate: Option<GratePlan>,
     /// Ready to instantiate, if no memory is to be supplied.
     pre: Option<InstancePre<Context>>,
+    /// What domains that are no more have supplied.
+    pub supplies: Supplies,
 }
 
 impl std::fmt::Debug for Module {
@@ -188,6 +191,7 @@ impl Module {
             linker,
             grate,
             pre,
+            supplies: Supplies::default(),
         });
         module.check_thread_start()?;
         Ok(module)
