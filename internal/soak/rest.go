@@ -48,11 +48,13 @@ func atRest(r *rest) AtRest {
 	}
 }
 
-// goroutines is how many there are, without those that stand for the shim's threads, which come and go with them.
+// goroutines is how many there are, without those that stand for the shim's threads, which come and go with them, and
+// without those that run guest threads, of which the runtime keeps some.
 func goroutines() int {
 	n := 0
-	for header := range strings.Lines(string(stacks())) {
-		if strings.HasPrefix(header, "goroutine ") && !strings.Contains(header, "locked to thread") {
+	for stack := range strings.SplitSeq(string(stacks()), "\n\n") {
+		header, _, _ := strings.Cut(stack, "\n")
+		if !strings.Contains(header, "locked to thread") && !strings.Contains(stack, "bridge.(*runners).loop(") {
 			n++
 		}
 	}
