@@ -99,7 +99,12 @@ func (c *Cage) Stuck() <-chan struct{} { return c.exit.StuckC() }
 func (c *Cage) Report() exitcoord.Report { return c.exit.Report() }
 
 // end begins the exit, unless it has begun.
-func (c *Cage) end(cause exitcoord.Cause) { c.rt.sys.HarshCageExit(c.exit, cause) }
+func (c *Cage) end(cause exitcoord.Cause) {
+	if cause.TID == 0 {
+		c.dom.Killed() // from outside
+	}
+	c.rt.sys.HarshCageExit(c.exit, cause)
+}
 
 // reap gives the cage's id back, once.
 func (c *Cage) reap() {

@@ -82,7 +82,8 @@ func quiescent(c *reportABI) {
 	d := entry.value
 	d.reported.Store(true) // must precede the handler, which may close the domain
 	if started := d.started.Load(); started != 0 {
-		d.engine.runners.lived(&d.module.lanes, runnersClock()-time.Duration(started))
+		short := !d.killed.Load() && runnersClock()-time.Duration(started) <= shortLife
+		d.engine.runners.lived(&d.module.lanes, short)
 	}
 	threads := threadsOf(c.threads, c.threadCount)
 	for i := range threads {

@@ -25,6 +25,8 @@ type Domain struct {
 	entries atomic.Int64
 	// started is runnersClock when the first thread was started. Atomic.
 	started atomic.Int64
+	// killed is set by Killed. Atomic.
+	killed atomic.Bool
 	// reported is set when the report has arrived: from then on no callback looks for the domain. Atomic.
 	reported atomic.Bool
 }
@@ -159,6 +161,10 @@ func (d *Domain) Stop() error {
 	}
 	return d.entered("stop", d.engine.lib.domainStop(handle))
 }
+
+// Killed tells that the program is ended from outside, so that the length of its life says nothing of the module's others:
+// see Config.MaxGoThreads. It counts if it comes before Handler.Quiescent, and stops nothing.
+func (d *Domain) Killed() { d.killed.Store(true) }
 
 // CancelFD is a descriptor that becomes readable, for good, when the domain begins to stop. It belongs to the domain,
 // is to be polled and never read, and is closed by Close. The first call makes it, and is ErrIO if there are too many

@@ -31,9 +31,9 @@ type runners struct {
 }
 
 // lanes is how many runners the programs of one module may have: one more for each that was short, one less for each that
-// was not. So programs that stay take none from those that come and go.
+// was not, or was killed. So programs that stay take none from those that come and go.
 type lanes struct {
-	most atomic.Int64 // from 1 to that of the runners
+	most atomic.Int64 // from 0 to that of the runners
 	used atomic.Int64
 }
 
@@ -79,14 +79,15 @@ func (r *runners) give(l *lanes) {
 	l.used.Add(-1)
 }
 
-// lived tells how long a program of the lanes' module has.
-func (r *runners) lived(l *lanes, life time.Duration) {
+// lived tells whether a program of the lanes' module has ended soon, by itself.
+func (r *runners) lived(l *lanes, short bool) {
 	most := l.most.Load()
-	// If another changes it meanwhile, this one does not count.
-	if life > shortLife {
-		l.most.CompareAndSwap(most, max(most-1, 1))
-	} else if most < r.most {
-		l.most.CompareAndSwap(most, most+1)
+	change := int64(-1)
+	if short {
+		change = 1
+	}
+	if after := most + change; after >= 0 && after <= r.most {
+		l.most.CompareAndSwap(most, after) // if another changes it meanwhile, this one does not count
 	}
 }
 

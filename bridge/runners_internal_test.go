@@ -1,9 +1,6 @@
 package bridge
 
-import (
-	"testing"
-	"time"
-)
+import "testing"
 
 // TestLanes_FollowWhatAModulesProgramsDo takes as many runners as a module may have, again and again.
 func TestLanes_FollowWhatAModulesProgramsDo(t *testing.T) {
@@ -34,22 +31,21 @@ func TestLanes_FollowWhatAModulesProgramsDo(t *testing.T) {
 	check("of which nothing is known", takes(l), trial)
 	gives(l, trial)
 	for range 5 {
-		r.lived(l, shortLife)
+		r.lived(l, true)
 	}
 	check("after 5 short ones", takes(l), trial+5)
 	gives(l, trial+5)
 	for range 3 {
-		r.lived(l, shortLife+1)
+		r.lived(l, false)
 	}
 	check("and 3 long ones", takes(l), trial+2)
 	gives(l, trial+2)
 	for range 100 {
-		r.lived(l, time.Hour)
+		r.lived(l, false)
 	}
-	check("after many long ones", takes(l), 1)
-	gives(l, 1)
+	check("after many long ones", takes(l), 0)
 	for range 100 {
-		r.lived(l, 1)
+		r.lived(l, true)
 	}
 	check("after many short ones", takes(l), 16)
 	gives(l, 16)
