@@ -151,7 +151,7 @@ fn call_host(
     import: u32,
     values: &mut [MaybeUninit<ValRaw>],
 ) -> wasmtime::Result<()> {
-    let (memory, memory_bytes) = Context::memory_now(&caller);
+    let (memory, memory_bytes) = Context::memory_now(&mut caller);
     let context = caller.data_mut();
     let outer = context.outer();
     let (caller_user, caller_thread_user) = match outer {

@@ -48,8 +48,8 @@ pub struct Context {
 #[derive(Clone)]
 enum GuestMemory {
     None,
-    /// It is the instance's own, at this address.
-    Own(Memory, usize),
+    /// It is the instance's own, at this address, with so many bytes unless it has grown since.
+    Own(Memory, usize, u64),
     Shared(SharedMemory),
 }
 
@@ -59,6 +59,8 @@ enum GuestMemory {
 struct Limiter {
     max_bytes: u64,
     used_bytes: u64,
+    /// Whether a memory has grown, or been made, since somebody looked.
+    grew: bool,
 }
 
 impl ResourceLimiter for Limiter {
@@ -76,6 +78,7 @@ impl ResourceLimiter for Limiter {
             return Ok(false);
         }
         self.used_bytes = used;
+        self.grew = true;
         Ok(true)
     }
 
@@ -111,6 +114,7 @@ impl Context {
         let limiter = Limiter {
             max_bytes: domain.max_memory_bytes,
             used_bytes: 0,
+            grew: false,
         };
         Context {
             domain,
@@ -174,15 +178,26 @@ impl Context {
         self.outer.0
     }
 
+    /// A memory may have grown: only the thread itself can do that to one that is not shared.
+    #[cold]
+    fn look_at_memory(caller: &mut Caller<'_, Context>) {
+        if let GuestMemory::Own(memory, base, _) = caller.data().memory {
+            let bytes = memory.data_size(&*caller) as u64;
+            caller.data_mut().memory = GuestMemory::Own(memory, base, bytes);
+            caller.data().domain.publish_memory(base as *mut u8, bytes);
+        }
+        caller.data_mut().limiter.grew = false;
+    }
+
     /// The linear memory as it is now: its address, which is always the same, and its size.
-    pub fn memory_now(caller: &Caller<'_, Context>) -> (*mut u8, u64) {
+    #[inline]
+    pub fn memory_now(caller: &mut Caller<'_, Context>) -> (*mut u8, u64) {
+        if caller.data().limiter.grew {
+            Context::look_at_memory(caller);
+        }
         match &caller.data().memory {
             GuestMemory::None => (std::ptr::null_mut(), 0),
-            &GuestMemory::Own(memory, base) => {
-                let (base, bytes) = (base as *mut u8, memory.data_size(caller) as u64);
-                caller.data().domain.publish_memory(base, bytes);
-                (base, bytes)
-            }
+            &GuestMemory::Own(_, base, bytes) => (base as *mut u8, bytes),
             GuestMemory::Shared(memory) => {
                 let data = memory.data();
                 (data.as_ptr() as *mut u8, data.len() as u64)
@@ -474,7 +489,7 @@ fn adopt_memory(store: &mut Store<Context>, instance: &Instance) {
                 memory.data_size(store.as_context()) as u64,
             );
             store.data().domain.publish_memory(base, bytes);
-            store.data_mut().memory = GuestMemory::Own(memory, base as usize);
+            store.data_mut().memory = GuestMemory::Own(memory, base as usize, bytes);
         }
         Some(Extern::SharedMemory(memory)) => {
             store.data_mut().memory = GuestMemory::Shared(memory);
