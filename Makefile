@@ -87,7 +87,7 @@ asan: shim ## The C example and the shim's tests through the C ABI under Address
 		examples/c-host/stop.c -L$(BUILD) -llindshim -Wl,-rpath,$(abspath $(BUILD)) -lpthread -o $(BUILD)/asan/stop
 	ASAN_OPTIONS=$(ASAN_OPTIONS_SHIM):detect_leaks=1 $(BUILD)/asan/stop
 	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="env LD_PRELOAD=$$($(CC) -print-file-name=libasan.so) ASAN_OPTIONS=$(ASAN_OPTIONS_SHIM):detect_leaks=0" \
-		$(CARGO) test $(CARGO_ARGS) --test stop --test grates
+		$(CARGO) test $(CARGO_ARGS) --test stop --test grates --test here
 
 # The host in C, with the shim linked in and with the shim as a library.
 test-c: shim ## Build and run the C example on the shim's header

@@ -14,7 +14,7 @@ use crate::thread::Context;
 use crate::wake::Waker;
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use wasmtime::{Cache, CacheConfig, Config, FuncType, Linker, MemoryType, SharedMemory, ValType};
 
@@ -156,6 +156,8 @@ pub struct Engine {
     pub waker: Waker,
     /// How many threads a domain may have that sets no limit.
     pub max_threads: usize,
+    /// How many memories modules keep: see `supply`.
+    pub supplies: Arc<AtomicUsize>,
     /// Domains that live.
     pub domains: AtomicU64,
     /// Modules that live.
@@ -230,6 +232,7 @@ impl Engine {
             sweeper: Sweeper::default(),
             waker: Waker::default(),
             max_threads: settings.max_threads,
+            supplies: Arc::default(),
             domains: AtomicU64::new(0),
             modules: AtomicU64::new(0),
             sealed: AtomicBool::new(false),

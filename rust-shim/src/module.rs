@@ -191,7 +191,7 @@ impl Module {
             linker,
             grate,
             pre,
-            supplies: Supplies::default(),
+            supplies: Supplies::new(engine.supplies.clone()),
         });
         module.check_thread_start()?;
         Ok(module)

@@ -4,11 +4,12 @@
 //! for the next ones: wiped, and only those that are as large as a new one.
 
 use crate::thread::Context;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use wasmtime::{InstancePre, MemoryType, SharedMemory};
 
-/// The most that are kept for a module.
-const MOST: usize = 16;
+/// The most that are kept for all modules of an engine.
+const MOST: usize = 64;
 
 /// The largest memory that is kept, in bytes: all of it is wiped, and stays in memory.
 const LARGEST: usize = 256 << 10;
@@ -30,10 +31,11 @@ impl std::fmt::Debug for Supply {
 }
 
 /// What a module keeps.
-#[derive(Default)]
 pub struct Supplies {
     /// Guarded by the mutex.
     kept: Mutex<Vec<Supply>>,
+    /// How many all modules of the engine keep.
+    all: Arc<AtomicUsize>,
 }
 
 impl std::fmt::Debug for Supplies {
@@ -43,6 +45,14 @@ impl std::fmt::Debug for Supplies {
 }
 
 impl Supplies {
+    /// Those of a module, which keeps none yet. `all` is the engine's.
+    pub fn new(all: Arc<AtomicUsize>) -> Self {
+        Supplies {
+            kept: Mutex::default(),
+            all,
+        }
+    }
+
     fn kept(&self) -> MutexGuard<'_, Vec<Supply>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -54,7 +64,9 @@ impl Supplies {
         let at = kept
             .iter()
             .rposition(|it| it.memory.ty().maximum() == ty.maximum());
-        at.map(|at| kept.swap_remove(at))
+        let it = at.map(|at| kept.swap_remove(at))?;
+        self.all.fetch_sub(1, Ordering::Relaxed);
+        Some(it)
     }
 
     /// Keeps one for the next domain, if it can be as new.
@@ -65,17 +77,22 @@ impl Supplies {
     pub unsafe fn give(&self, supply: Supply) {
         let bytes = supply.memory.data();
         let as_new = supply.memory.size() == supply.memory.ty().minimum();
-        if !as_new || bytes.len() > LARGEST || self.kept().len() >= MOST {
+        if !as_new || bytes.len() > LARGEST {
+            return;
+        }
+        if self.all.fetch_add(1, Ordering::Relaxed) >= MOST {
+            self.all.fetch_sub(1, Ordering::Relaxed);
             return;
         }
         // SAFETY: the bytes are the memory's, and nobody accesses them.
         unsafe { (bytes.as_ptr() as *mut u8).write_bytes(0, bytes.len()) };
-        let mut kept = self.kept();
-        if kept.len() < MOST {
-            kept.push(supply);
-        } else {
-            drop(kept);
-            drop(supply); // outside the lock: it unmaps memory
-        }
+        self.kept().push(supply);
+    }
+}
+
+impl Drop for Supplies {
+    fn drop(&mut self) {
+        let kept = std::mem::take(&mut *self.kept());
+        self.all.fetch_sub(kept.len(), Ordering::Relaxed);
     }
 }
