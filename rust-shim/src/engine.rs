@@ -189,6 +189,8 @@ fn config(settings: &Settings) -> Result<Config> {
         .memory_reservation(RESERVATION)
         .memory_may_move(false)
         .max_wasm_stack(settings.wasm_stack_bytes)
+        // Of stacks that are not used here; the other must not be larger.
+        .async_stack_size(settings.wasm_stack_bytes)
         .wasm_backtrace_max_frames(NonZeroUsize::new(64));
     if let Some(dir) = &settings.cache_dir {
         let mut cache = CacheConfig::new();

@@ -660,3 +660,31 @@ fn a_stop_reaches_programs_with_much_data() {
     }
     host.finish(&[], &[module]);
 }
+
+#[test]
+fn a_guest_has_the_stack_that_it_was_promised() {
+    let deep = r#"(module
+      (func $down (param i32) (result i32)
+        (if (result i32) (local.get 0)
+          (then (i32.add (call $down (i32.sub (local.get 0) (i32.const 1))) (i32.const 1)))
+          (else (i32.const 0))))
+      (func (export "_start")
+        (if (i32.ne (call $down (i32.const 100000)) (i32.const 100000)) (then unreachable))))"#;
+    for (bytes, outcome) in [(0, LINDSHIM_END_TRAPPED), (24 << 20, LINDSHIM_END_RETURNED)] {
+        let host = host_with(|config| {
+            config.wasm_stack_bytes = bytes;
+            config.stack_bytes = 32 << 20;
+        });
+        let module = host.load(deep);
+        let (domain, user) = host.domain(module);
+        host.start(domain);
+        report(user);
+        let end = seen().ends[&user][0].clone();
+        assert_eq!(end.outcome, outcome, "{end:?}");
+        assert!(
+            end.message.is_empty() || end.message.contains("call stack exhausted"),
+            "{end:?}"
+        );
+        host.finish(&[domain], &[module]);
+    }
+}
