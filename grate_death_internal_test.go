@@ -174,7 +174,9 @@ func TestGrateKilledWhileItIsRegistered(t *testing.T) {
 		Main: `(call $spawn (i32.const 1)) (call $spawn (i32.const 2)) (call $await (i32.const 0) (i32.const 2))
 			(call $say (i32.const 3) ` + asks + `)`,
 	})
+	// All calls of the other are the grate's: what the first has is copied to the program, which has to write.
 	bystander := b.spawn(b.app(matrix.Guest{Main: "(call $spin)"}))
+	other := b.spawn(b.app(matrix.Guest{Main: "(call $await (i32.const 0) (i32.const 1))"}))
 	ctx := t.Context()
 	for round := range 60 {
 		stack := b.stack(crowd, grate)
@@ -188,7 +190,8 @@ func TestGrateKilledWhileItIsRegistered(t *testing.T) {
 		stop := make(chan struct{})
 		for _, does := range []func() error{
 			func() error { return b.rt.sys.RegisterHandler(ctx, app.ID(), guardedCall, grate.ID(), 1) },
-			func() error { return b.rt.sys.RegisterAll(ctx, bystander.ID(), grate.ID(), 2) },
+			func() error { return b.rt.sys.RegisterHandler(ctx, bystander.ID(), guardedCall, grate.ID(), 2) },
+			func() error { return b.rt.sys.RegisterAll(ctx, other.ID(), grate.ID(), 2) },
 			func() error { return b.rt.sys.CopyHandlerTable(ctx, app.ID(), bystander.ID()) },
 			func() error { return b.rt.sys.CopyHandlerTable(ctx, bystander.ID(), app.ID()) },
 		} {
@@ -222,8 +225,10 @@ func TestGrateKilledWhileItIsRegistered(t *testing.T) {
 		close(stop)
 		all.Wait()
 	}
-	bystander.Kill()
-	b.finish(bystander)
+	for _, c := range []*Cage{bystander, other} {
+		c.Kill()
+		b.finish(c)
+	}
 	if n := native.Load(); n != 0 {
 		t.Errorf("%d guarded calls reached native", n)
 	}
