@@ -106,7 +106,11 @@ int main(int argc, char **argv)
     expect(lind_read(a, data, 1), 1, "read of a socket");
 
     expect(lind_close(w), 0, "close");
-    expect(poll_all(-1, &x, &y, &z), 2, "poll of a pipe without a writer"); // however long the grate takes to hear of it
+    // However long the grate takes to hear of it: also if that is between the looks at one of the two and the other.
+    int ready;
+    while ((ready = poll_all(-1, &x, &y, &z)) == 1)
+        ;
+    expect(ready, 2, "poll of a pipe without a writer");
     expect(x & (LIND_POLLHUP | LIND_POLLIN), LIND_POLLHUP, "poll's events of a hangup");
     expect(lind_read(r, data, 1), 0, "read of a pipe without a writer");
     expect(wait_all(epoll, &events, -1), 2, "epoll_wait for a hangup");
