@@ -105,21 +105,12 @@ func (d *Domain) Handle() uint64 { return d.id }
 //   - ErrClosed: the domain is stopping
 //   - ErrBusy: it was started before
 func (d *Domain) Start(export string) error {
-	handle, err := d.enter("start")
-	if err != nil {
-		return err
-	}
-	d.started.CompareAndSwap(0, int64(runnersClock()))
 	sym := &d.engine.lib.sym
-	if !d.engine.runners.take(&d.module.lanes) {
-		return d.entered("start", d.engine.lib.domainStart(sym.domainStart, handle, export))
-	}
-	if err := d.engine.lib.domainStart(sym.domainBegin, handle, export); err != nil {
-		d.engine.runners.give(&d.module.lanes)
-		return d.entered("start", err)
-	}
-	d.engine.runners.run(begunThread{d, handle, mainTID})
-	return nil
+	_, err := d.launch("start", sym.domainStart, sym.domainBegin, func(fn uintptr, handle uint64) (uint32, error) {
+		d.started.CompareAndSwap(0, int64(runnersClock()))
+		return mainTID, d.engine.lib.domainStart(fn, handle, export)
+	})
+	return err
 }
 
 // mainTID is the thread that Start starts.
@@ -134,20 +125,32 @@ const mainTID = 1
 //   - ErrLimit: a limit on threads was reached
 //   - ErrClosed: the domain is stopping
 func (d *Domain) SpawnThread(arg uint32) (tid uint32, err error) {
-	handle, err := d.enter("spawn thread in")
+	sym := &d.engine.lib.sym
+	return d.launch("spawn thread in", sym.threadSpawn, sym.threadBegin, func(fn uintptr, handle uint64) (uint32, error) {
+		return d.engine.lib.threadSpawn(fn, handle, arg)
+	})
+}
+
+// launch makes a thread by call, which is given the shim's function: begin if there is a runner for the thread, which then
+// runs it, and else start.
+func (d *Domain) launch(
+	what string, start, begin uintptr, call func(fn uintptr, handle uint64) (tid uint32, err error),
+) (uint32, error) {
+	handle, err := d.enter(what)
 	if err != nil {
 		return 0, err
 	}
-	sym := &d.engine.lib.sym
-	if !d.engine.runners.take(&d.module.lanes) {
-		tid, err = d.engine.lib.threadSpawn(sym.threadSpawn, handle, arg)
-		return tid, d.entered("spawn thread in", err)
+	runners, lanes := &d.engine.runners, &d.module.lanes
+	if !runners.take(lanes) {
+		tid, err := call(start, handle)
+		return tid, d.entered(what, err)
 	}
-	if tid, err = d.engine.lib.threadSpawn(sym.threadBegin, handle, arg); err != nil {
-		d.engine.runners.give(&d.module.lanes)
-		return 0, d.entered("spawn thread in", err)
+	tid, err := call(begin, handle)
+	if err != nil {
+		runners.give(lanes)
+		return 0, d.entered(what, err)
 	}
-	d.engine.runners.run(begunThread{d, handle, tid})
+	runners.run(begunThread{d, handle, tid})
 	return tid, nil
 }
 

@@ -28,6 +28,16 @@ fn run_here(pool: &Arc<Pool>, ran: &Arc<AtomicUsize>) -> usize {
     admitted.into()
 }
 
+/// The one or the other on a thread of its own.
+fn apart(
+    run: fn(&Arc<Pool>, &Arc<AtomicUsize>) -> usize,
+    pool: &Arc<Pool>,
+    ran: &Arc<AtomicUsize>,
+) -> thread::JoinHandle<usize> {
+    let (pool, ran) = (pool.clone(), ran.clone());
+    thread::spawn(move || run(&pool, &ran))
+}
+
 /// The second job finds the first one's thread idle, or gets its own.
 #[test]
 fn two_jobs_and_the_end() {
@@ -48,10 +58,7 @@ fn a_job_and_the_end() {
     check(3, || {
         let (pool, ran) = (Pool::new(1, 1, 0), Arc::new(AtomicUsize::new(0)));
         let mut taken = run(&pool, &ran);
-        let other = {
-            let (pool, ran) = (pool.clone(), ran.clone());
-            thread::spawn(move || run(&pool, &ran))
-        };
+        let other = apart(run, &pool, &ran);
         pool.close();
         let seen = ran.load(SeqCst);
         taken += other.join().unwrap();
@@ -65,10 +72,7 @@ fn a_job_and_the_end() {
 fn a_job_of_the_hosts_and_the_end() {
     check(3, || {
         let (pool, ran) = (Pool::new(1, 1, 0), Arc::new(AtomicUsize::new(0)));
-        let other = {
-            let (pool, ran) = (pool.clone(), ran.clone());
-            thread::spawn(move || run_here(&pool, &ran))
-        };
+        let other = apart(run_here, &pool, &ran);
         pool.close();
         let seen = ran.load(SeqCst);
         let taken = other.join().unwrap();
@@ -82,10 +86,7 @@ fn a_job_of_the_hosts_and_the_end() {
 fn a_job_of_the_hosts_counts() {
     check(3, || {
         let (pool, ran) = (Pool::new(1, 1, 0), Arc::new(AtomicUsize::new(0)));
-        let other = {
-            let (pool, ran) = (pool.clone(), ran.clone());
-            thread::spawn(move || run_here(&pool, &ran))
-        };
+        let other = apart(run_here, &pool, &ran);
         let taken = run(&pool, &ran) + other.join().unwrap();
         pool.close();
         assert!(taken >= 1);

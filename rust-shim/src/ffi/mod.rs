@@ -515,6 +515,49 @@ pub unsafe extern "C" fn lindshim_domain_new(
     }
 }
 
+/// Makes a domain's first thread by `make`.
+///
+/// # Safety
+///
+/// As of `lindshim_domain_start`.
+unsafe fn first_thread(
+    domain: u64,
+    name: *const c_char,
+    name_bytes: u64,
+    err: *mut ErrorText,
+    make: fn(&Arc<Domain>, &str) -> Result<()>,
+) -> i32 {
+    // SAFETY: the caller's contract.
+    unsafe {
+        guard(err, || {
+            let domain = DOMAINS.find(domain)?;
+            make(&domain, &copy_str(name, name_bytes, "name")?)
+        })
+    }
+}
+
+/// Makes one more thread of a domain by `make`.
+///
+/// # Safety
+///
+/// As of `lindshim_thread_spawn`.
+unsafe fn further_thread(
+    domain: u64,
+    start_arg: u32,
+    tid: *mut u32,
+    err: *mut ErrorText,
+    make: fn(&Arc<Domain>, u32) -> Result<u32>,
+) -> i32 {
+    // SAFETY: the caller's contract.
+    unsafe {
+        guard(err, || {
+            let domain = DOMAINS.find(domain)?;
+            not_null(tid, "tid")?;
+            put(tid, make(&domain, start_arg)?, "tid")
+        })
+    }
+}
+
 /// Starts the domain's first thread, number 1, in the export with this name, a function () -> (). Returns at once.
 /// LINDSHIM_ERR_EXPORT: there is none. LINDSHIM_ERR_LIMIT: no thread to be had. LINDSHIM_ERR_CLOSED: the domain was
 /// stopped. LINDSHIM_ERR_BUSY: it was started already.
@@ -530,12 +573,7 @@ pub unsafe extern "C" fn lindshim_domain_start(
     err: *mut ErrorText,
 ) -> i32 {
     // SAFETY: the caller's contract.
-    unsafe {
-        guard(err, || {
-            let domain = DOMAINS.find(domain)?;
-            domain.start(&copy_str(name, name_bytes, "name")?)
-        })
-    }
+    unsafe { first_thread(domain, name, name_bytes, err, Domain::start) }
 }
 
 /// Starts one more thread of the domain: it calls wasi_thread_start(tid, start_arg). Returns at once.
@@ -554,13 +592,7 @@ pub unsafe extern "C" fn lindshim_thread_spawn(
     err: *mut ErrorText,
 ) -> i32 {
     // SAFETY: the caller's contract.
-    unsafe {
-        guard(err, || {
-            let domain = DOMAINS.find(domain)?;
-            not_null(tid, "tid")?;
-            put(tid, domain.spawn_thread(start_arg)?, "tid")
-        })
-    }
+    unsafe { further_thread(domain, start_arg, tid, err, Domain::spawn_thread) }
 }
 
 /// As lindshim_domain_start, but the thread is the host's to run: from here on it counts as inside, and somebody calls
@@ -578,12 +610,7 @@ pub unsafe extern "C" fn lindshim_domain_begin(
     err: *mut ErrorText,
 ) -> i32 {
     // SAFETY: the caller's contract.
-    unsafe {
-        guard(err, || {
-            let domain = DOMAINS.find(domain)?;
-            domain.begin(&copy_str(name, name_bytes, "name")?)
-        })
-    }
+    unsafe { first_thread(domain, name, name_bytes, err, Domain::begin) }
 }
 
 /// As lindshim_thread_spawn, but the thread is the host's to run: from here on it counts as inside, and somebody calls
@@ -600,13 +627,7 @@ pub unsafe extern "C" fn lindshim_thread_begin(
     err: *mut ErrorText,
 ) -> i32 {
     // SAFETY: the caller's contract.
-    unsafe {
-        guard(err, || {
-            let domain = DOMAINS.find(domain)?;
-            not_null(tid, "tid")?;
-            put(tid, domain.begin_thread(start_arg)?, "tid")
-        })
-    }
+    unsafe { further_thread(domain, start_arg, tid, err, Domain::begin_thread) }
 }
 
 /// Runs a thread that was begun on the calling thread, and returns when it has left its domain for good; all its callbacks
