@@ -2,6 +2,11 @@ package bridge
 
 import "testing"
 
+// BusyRunners is how many guest threads have a runner, of the engine and of the module, for the external tests.
+func BusyRunners(e *Engine, m *Module) (ofEngine, ofModule int) {
+	return int(e.runners.busy.Load()), int(m.lanes.used.Load())
+}
+
 // TestLanes_FollowWhatAModulesProgramsDo takes as many runners as a module may have, again and again.
 func TestLanes_FollowWhatAModulesProgramsDo(t *testing.T) {
 	var r runners

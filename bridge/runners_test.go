@@ -123,6 +123,10 @@ func TestRunners_AreUsedAgainAndEndWithTheEngine(t *testing.T) {
 		finish(t, h, d)
 	}
 	settle(t, "goroutines", before+8, runtime.NumGoroutine) // 4 that wait, and 4 that are about to
+	settle(t, "runners that run something", 0, func() int {
+		ofEngine, ofModule := bridge.BusyRunners(e, m)
+		return ofEngine + ofModule
+	})
 	must(t, m.Close())
 	must(t, e.Close())
 	settle(t, "goroutines", before, runtime.NumGoroutine)
