@@ -869,7 +869,7 @@ impl Drop for Domain {
     fn drop(&mut self) {
         self.uncount();
         if let (Some(memory), Some(pre)) = (self.shared_memory.take(), self.pre.take()) {
-            // SAFETY: every thread's store has a reference to the domain, and so there is none any more.
+            // SAFETY: every thread's store has a reference to the domain, and so there is none any more that could run.
             unsafe { self.module.supplies.give(Supply { memory, pre }) };
         }
     }

@@ -1,7 +1,7 @@
 //! Address ranges for linear memories, which are used again.
 //!
 //! A linear memory takes 4 GiB of addresses and two guards. To reserve them, to open the first pages, to touch each of
-//! those for the first time and to give all of it back is a third of what a short program costs, most of it because every
+//! those for the first time and to give all of it back is a good part of what a short program costs, most of it because every
 //! processor of the process has to be told that the pages are gone. So the ranges of memories that are no more are kept,
 //! up to a number, with their first pages open and filled with zeros.
 

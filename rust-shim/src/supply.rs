@@ -1,6 +1,6 @@
 //! What a domain supplies to a module that imports its memory: the shared memory, and the instantiation with it.
 //!
-//! To make the two takes longer than all the rest of a short program. So a module keeps some of domains that are no more,
+//! To make the two is a good part of what a short program costs. So a module keeps some of domains that are no more,
 //! for the next ones: wiped, and only those that are as large as a new one.
 
 use crate::thread::Context;

@@ -597,7 +597,7 @@ pub unsafe extern "C" fn lindshim_thread_spawn(
 
 /// As lindshim_domain_start, but the thread is the host's to run: from here on it counts as inside, and somebody calls
 /// lindshim_thread_run for number 1. A program that runs on the thread that then waits for it needs no other processor to
-/// wake up, which takes longer than all the rest of a short program.
+/// wake up, which takes tens of microseconds.
 ///
 /// # Safety
 ///
