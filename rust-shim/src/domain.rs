@@ -13,7 +13,7 @@ use crate::handlers::Handlers;
 use crate::module::Module;
 use crate::pool::Pool;
 use crate::port;
-use crate::slot::Slot;
+use crate::slot::{Place, Slot};
 use crate::supply::Supply;
 use crate::thread::{Context, Entry, Job, THREAD_START};
 use crate::waits;
@@ -594,14 +594,9 @@ impl Domain {
                 return;
             }
             self.stop_ns.store(clock::now_ns(), Ordering::Relaxed);
-            threads.live.values().cloned().collect()
+            let with_place = |slot: &Arc<Slot>| (slot.clone(), slot.place());
+            threads.live.values().map(with_place).collect()
         };
-        *lock(&self.stopped) = slots
-            .iter()
-            .map(|slot| (slot.clone(), slot.snapshot()))
-            .collect();
-        self.stop_begun();
-
         faults::late(Point::StopEpoch);
         // Guest code: it finds its deadline passed.
         self.engine.wasmtime.increment_epoch();
@@ -633,6 +628,7 @@ impl Domain {
         // The others are on their way into the queue or out of it.
         let awake: Vec<_> = slots
             .iter()
+            .map(|(slot, _)| slot)
             .filter(|slot| !slot.is_claimed())
             .cloned()
             .collect();
@@ -657,6 +653,14 @@ impl Domain {
         if self.may_have_missed() {
             self.engine.sweeper.watch(&self.engine.wasmtime, self);
         }
+        // Last, what nobody waits for: whoever was in guest code leaves meanwhile, and then the rest is done here, where no
+        // other thread has to be woken for it.
+        self.stop_begun();
+        let described = |(slot, place): (Arc<Slot>, Place)| {
+            let thread = place.describe(&slot);
+            (slot, thread)
+        };
+        *lock(&self.stopped) = slots.into_iter().map(described).collect();
         faults::late(Point::StopLeave);
         if self.gate.leave() {
             self.finish();
@@ -679,10 +683,11 @@ impl Domain {
 
     /// Nothing is inside, and nothing will be: tells the host. Called once, by whoever left last.
     pub fn finish(self: &Arc<Self>) {
+        self.complete();
+        // Last: they would only be in the way of what somebody waits for.
         if !lock(&self.asleep).is_empty() {
             self.engine.waker.wake_later(self.clone());
         }
-        self.complete();
     }
 
     /// Wakes the threads that were claimed, which have nothing left to do but to end.
@@ -735,7 +740,7 @@ impl Domain {
             .into_iter()
             .map(|(slot, mut thread)| {
                 slot.end_idle();
-                slot.add_end(&mut thread);
+                slot.add_end(&mut thread, &self.module.functions);
                 thread
             })
             .collect();
@@ -795,7 +800,7 @@ impl Domain {
         lock(&self.threads)
             .live
             .values()
-            .map(|slot| slot.snapshot())
+            .map(|slot| slot.snapshot(&self.module.functions))
             .collect()
     }
 

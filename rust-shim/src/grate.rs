@@ -407,7 +407,7 @@ impl Grate {
     #[cold]
     fn failed(&self, place: u32, worker: Box<Worker>, end: &End, caller: Option<&Frame>) {
         let slot = worker.slot.clone();
-        slot.leaving(end.function.clone());
+        end.note(&slot);
         if end.outcome == LINDSHIM_END_DISCARDED
             && let Some(caller) = caller
         {
@@ -554,7 +554,9 @@ fn enter(
         worker.remain();
     } else {
         worker.end(caller);
-        grate.failed(place, worker, &End::from_error(&err, false), caller);
+        let functions = &worker.store.data().domain.module().functions;
+        let end = End::from_error(&err, false, functions);
+        grate.failed(place, worker, &end, caller);
     }
     Some(Served::Result(LINDSHIM_GRATE_ERR))
 }

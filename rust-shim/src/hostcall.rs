@@ -118,7 +118,7 @@ fn make_syscall(
                     .cast::<[ValRaw; PARAMS]>()
             };
             match grate::serve(os, Some(&frame), port, number, values).result() {
-                Ok(_) if frame.quits() => return Err(Leave::Quit.into()),
+                Ok(_) if frame.quits() => return Err(context.leave(Leave::Quit)),
                 Ok(result) => result,
                 Err(leave) => return Err(leaving(context, leave)),
             }
@@ -217,12 +217,12 @@ fn call_host(
         return Err(stopped(context));
     }
     if context.outer().is_some_and(Frame::expired) {
-        return Err(Leave::Discarded.into());
+        return Err(context.leave(Leave::Discarded));
     }
     match verdict {
         LINDSHIM_CONTINUE => Ok(()),
-        LINDSHIM_QUIT => Err(Leave::Quit.into()),
-        _ => Err(Leave::HostFailed.into()),
+        LINDSHIM_QUIT => Err(context.leave(Leave::Quit)),
+        _ => Err(context.leave(Leave::HostFailed)),
     }
 }
 
@@ -273,14 +273,15 @@ unsafe fn carry_out(
 fn leaving(context: &Context, leave: Leave) -> wasmtime::Error {
     match leave {
         Leave::Stopped => stopped(context),
-        other => other.into(),
+        other => context.leave(other),
     }
 }
 
 /// The thread leaves because its domain is stopping. It is counted out before it does.
 fn stopped(context: &Context) -> wasmtime::Error {
+    context.note_exit();
     context.domain.depart(&context.slot, None);
-    Leave::Stopped.into()
+    context.leave(Leave::Stopped)
 }
 
 /// Waits in the host's place. The thread's poller is made when it first waits, and kept.
@@ -294,6 +295,7 @@ fn wait_for(context: &mut Context, fds: &[WaitFd], timeout_ns: i64) -> Polled {
     let Some(poller) = &context.poller else {
         return Polled::Refused;
     };
+    context.note_exit();
     let waited = match context.outer() {
         None => poller.wait(&context.domain.gate, &context.slot, fds, timeout_ns),
         Some(outer) => wait_serving(context, poller, outer, fds, timeout_ns),
@@ -491,6 +493,7 @@ fn wait(
     let address = import.check_address(addr, offset, data.len() as u64)?;
     let context = caller.data();
     let key = data.as_ptr() as usize + address as usize;
+    context.note_exit();
     // SAFETY: the address was checked for alignment and bounds; `memory` keeps it mapped.
     let waited = unsafe {
         waits::wait(
@@ -508,7 +511,7 @@ fn wait(
         Waited::NotEqual => Ok(1),
         Waited::TimedOut => Ok(2),
         Waited::Stopped | Waited::Claimed => Err(stopped(context)),
-        Waited::Expired => Err(Leave::Discarded.into()),
+        Waited::Expired => Err(context.leave(Leave::Discarded)),
     }
 }
 

@@ -25,6 +25,7 @@ pub mod error;
 pub mod faults;
 pub mod ffi;
 pub mod frame;
+pub mod functions;
 pub mod gate;
 pub mod grate;
 pub mod handlers;

@@ -4,6 +4,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Result, Status};
 use crate::faults::{self, Point};
 use crate::ffi::types::*;
+use crate::functions::Functions;
 use crate::hostcall::{self, OWN_MODULE};
 use crate::rewrite::{self, GUEST_FEATURES, GratePlan, Plan};
 use crate::supply::Supplies;
@@ -21,6 +22,8 @@ pub struct Module {
     pub engine: Arc<Engine>,
     /// The compiled module.
     pub compiled: wasmtime::Module,
+    /// Its functions, to name them.
+    pub functions: Functions,
     /// The shared memory that it imports, if it does.
     pub memory: Option<MemoryImport>,
     /// Its imports, as it was given.
@@ -183,6 +186,7 @@ impl Module {
         };
         let module = Arc::new(Module {
             engine: engine.clone(),
+            functions: Functions::of(&compiled, plan.clone()),
             compiled,
             memory,
             imports,

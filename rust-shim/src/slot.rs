@@ -4,9 +4,10 @@
 use crate::clock;
 use crate::ffi::types::*;
 use crate::frame::OsThread;
+use crate::functions::Functions;
 use crate::sync::{self, Mutation, mutated};
 use std::os::raw::c_char;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// The thread may run: guest code, or the shim's on its behalf.
@@ -54,6 +55,8 @@ pub struct Slot {
     pub rearmed: AtomicBool,
     /// The innermost guest function when it left. Guarded by the mutex.
     function: Mutex<Option<String>>,
+    /// The same where nobody has looked for its name: where the module's code has called out of the guest, or 0.
+    pc: AtomicUsize,
 }
 
 impl Slot {
@@ -77,6 +80,7 @@ impl Slot {
             wait_offset: AtomicU64::new(0),
             rearmed: AtomicBool::new(false),
             function: Mutex::new(None),
+            pc: AtomicUsize::new(0),
         }
     }
 
@@ -172,6 +176,12 @@ impl Slot {
         }
     }
 
+    /// Guest code at `pc` has called out of the guest, or is 0. If the thread does not go back, this names its innermost
+    /// function.
+    pub fn called_from(&self, pc: usize) {
+        self.pc.store(pc, Ordering::Relaxed);
+    }
+
     /// It goes to sleep. Called under the wait queue's lock, with the gate just found open.
     pub fn park(&self) {
         self.parked.store(PARKED, Ordering::SeqCst);
@@ -253,6 +263,7 @@ impl Slot {
     /// A worker that had nothing to do when its domain stopped has ended.
     pub fn end_idle(&self) {
         if self.worker && self.state.load(Ordering::Acquire) == LINDSHIM_AT_IDLE {
+            self.called_from(0);
             self.at_end(LINDSHIM_END_STOPPED);
         }
     }
@@ -265,43 +276,29 @@ impl Slot {
         )
     }
 
-    /// Where it is now.
-    pub fn snapshot(&self) -> Thread {
-        let state = self.state.load(Ordering::Acquire);
-        let mut thread = Thread {
-            tid: self.tid,
-            state,
-            import: 0,
-            outcome: 0,
-            address: 0,
-            since_ns: 0,
-            left_ns: 0,
-            thread_user: 0,
-            worker: self.worker.into(),
-            torn: 0,
-            function: [0; 64],
-        };
-        match state {
-            LINDSHIM_AT_GRATE => {
-                thread.import = self.import.load(Ordering::Relaxed);
-                thread.address = self.port.load(Ordering::Relaxed);
-            }
-            LINDSHIM_AT_HOST_CALL => thread.import = self.import.load(Ordering::Relaxed),
-            LINDSHIM_AT_ATOMIC_WAIT => thread.address = self.wait_offset.load(Ordering::Relaxed),
-            _ => {}
-        }
-        if matches!(
-            state,
-            LINDSHIM_AT_STARTING | LINDSHIM_AT_HOST_CALL | LINDSHIM_AT_ATOMIC_WAIT
-        ) {
-            thread.since_ns = self.since_ns.load(Ordering::Relaxed);
-        }
-        self.add_end(&mut thread);
+    /// Where it is now; `functions` are its module's.
+    pub fn snapshot(&self, functions: &Functions) -> Thread {
+        let mut thread = self.place().describe(self);
+        self.add_end(&mut thread, functions);
         thread
     }
 
+    /// The same for the moment, to be described later.
+    pub fn place(&self) -> Place {
+        let state = self.state.load(Ordering::Acquire);
+        Place {
+            state,
+            import: self.import.load(Ordering::Relaxed),
+            address: match state {
+                LINDSHIM_AT_GRATE => self.port.load(Ordering::Relaxed),
+                _ => self.wait_offset.load(Ordering::Relaxed),
+            },
+            since_ns: self.since_ns.load(Ordering::Relaxed),
+        }
+    }
+
     /// Completes an earlier snapshot with what is known of the thread's end.
-    pub fn add_end(&self, thread: &mut Thread) {
+    pub fn add_end(&self, thread: &mut Thread, functions: &Functions) {
         if self.state.load(Ordering::Acquire) != LINDSHIM_AT_ENDED {
             return;
         }
@@ -312,7 +309,53 @@ impl Slot {
         let function = self.function.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(name) = function.as_deref() {
             copy_text(name, &mut thread.function);
+        } else {
+            functions.name(self.pc.load(Ordering::Relaxed), &mut thread.function);
         }
+    }
+}
+
+/// Where a thread was at some moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    state: u32,
+    import: u32,
+    address: u64,
+    since_ns: u64,
+}
+
+impl Place {
+    /// It in the terms of the C ABI, for the thread that it is of.
+    pub fn describe(self, slot: &Slot) -> Thread {
+        let mut thread = Thread {
+            tid: slot.tid,
+            state: self.state,
+            import: 0,
+            outcome: 0,
+            address: 0,
+            since_ns: 0,
+            left_ns: 0,
+            thread_user: 0,
+            worker: slot.worker.into(),
+            torn: 0,
+            function: [0; 64],
+        };
+        match self.state {
+            LINDSHIM_AT_GRATE => {
+                thread.import = self.import;
+                thread.address = self.address;
+            }
+            LINDSHIM_AT_HOST_CALL => thread.import = self.import,
+            LINDSHIM_AT_ATOMIC_WAIT => thread.address = self.address,
+            _ => {}
+        }
+        if matches!(
+            self.state,
+            LINDSHIM_AT_STARTING | LINDSHIM_AT_HOST_CALL | LINDSHIM_AT_ATOMIC_WAIT
+        ) {
+            thread.since_ns = self.since_ns;
+        }
+        thread
     }
 }
 

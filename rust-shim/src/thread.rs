@@ -11,14 +11,16 @@ use crate::error::Error;
 use crate::faults::{self, Point};
 use crate::ffi::types::*;
 use crate::frame::{Frame, OsThread, Outer};
+use crate::functions::{Exit, Functions};
 use crate::poller::Poller;
 use crate::slot::Slot;
+use std::cell::Cell;
 use std::os::raw::c_char;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 use wasmtime::{
-    AsContext, Caller, Extern, Instance, Memory, ResourceLimiter, SharedMemory, Store, Trap,
+    AsContext, Caller, Extern, Func, Instance, Memory, ResourceLimiter, SharedMemory, Store, Trap,
     UpdateDeadline, WasmBacktrace,
 };
 
@@ -40,6 +42,10 @@ pub struct Context {
     pub depth: u32,
     /// Of a worker: whom it serves.
     outer: Outer,
+    /// Where it leaves the guest, once it has an instance.
+    exit: Exit,
+    /// A backtrace of nothing, until it is used: see `Context::leave`.
+    no_trace: Cell<Option<WasmBacktrace>>,
     /// The memory that host calls are given.
     memory: GuestMemory,
     limiter: Limiter,
@@ -125,6 +131,8 @@ impl Context {
             os: None,
             depth: 0,
             outer: Outer(std::ptr::null()),
+            exit: Exit::NONE,
+            no_trace: Cell::new(None),
             memory,
             limiter,
         }
@@ -144,17 +152,51 @@ impl Context {
                 outer.publish_rearmed(true);
             }
             if context.domain.gate.is_closed() {
-                let function = innermost(&WasmBacktrace::force_capture(&store));
+                let functions = &context.domain.module().functions;
+                let function = if context.note_exit() {
+                    None
+                } else {
+                    innermost(&WasmBacktrace::force_capture(&store), functions)
+                };
                 let context = store.data();
                 context.domain.depart(&context.slot, function);
-                Err(Leave::Stopped.into())
+                Err(context.leave(Leave::Stopped))
             } else if outer.is_some_and(Frame::expired) {
-                Err(Leave::Discarded.into())
+                Err(context.leave(Leave::Discarded))
             } else {
                 Ok(UpdateDeadline::Continue(1))
             }
         });
         store
+    }
+
+    /// The store enters the guest by this function of it.
+    pub fn enters_by(store: &mut Store<Self>, function: &Func) {
+        store.data_mut().exit = Exit::of(&mut *store, function);
+        let nothing = WasmBacktrace::force_capture(&*store); // none of its code is on the stack
+        store.data().no_trace.set(Some(nothing));
+    }
+
+    /// The error with which the thread leaves the guest. For one that is no trap nobody asks where it came from, and
+    /// Wasmtime captures a backtrace only for an error that has none: 6 us of a thread's end.
+    pub fn leave(&self, why: Leave) -> wasmtime::Error {
+        let err = wasmtime::Error::from(why);
+        if why == Leave::HostFailed {
+            return err; // it is reported as a trap
+        }
+        self.note_exit();
+        match self.no_trace.take() {
+            Some(nothing) => err.context(nothing),
+            None => err,
+        }
+    }
+
+    /// It may not go back into the guest: where it came from is noted. `false`: that is not known.
+    pub fn note_exit(&self) -> bool {
+        // SAFETY: the context is that of a store that exists, and of the calling thread.
+        let pc = unsafe { self.exit.pc() };
+        self.slot.called_from(pc);
+        pc != 0
     }
 
     /// It runs on this OS thread from here on and, if it is a worker's, serves `outer`, this many workers deep.
@@ -292,9 +334,9 @@ impl End {
     }
 
     /// Classifies what Wasmtime answered.
-    pub fn from_error(err: &wasmtime::Error, starting: bool) -> Self {
+    pub fn from_error(err: &wasmtime::Error, starting: bool, functions: &Functions) -> Self {
         let trace = err.downcast_ref::<WasmBacktrace>();
-        let function = trace.and_then(innermost);
+        let function = trace.and_then(|trace| innermost(trace, functions));
         let (outcome, trap) = match (err.downcast_ref::<Leave>(), err.downcast_ref::<Trap>()) {
             (Some(Leave::Stopped), _) => (LINDSHIM_END_STOPPED, 0),
             (Some(Leave::Quit), _) => (LINDSHIM_END_QUIT, 0),
@@ -308,23 +350,33 @@ impl End {
         end.function = function;
         if matches!(outcome, LINDSHIM_END_TRAPPED | LINDSHIM_END_START_FAILED) {
             end.message = err.root_cause().to_string();
-            end.backtrace = trace.map(format_backtrace).unwrap_or_default();
+            end.backtrace = trace
+                .map(|trace| format_backtrace(trace, functions))
+                .unwrap_or_default();
         }
         end
     }
 }
 
-/// The name of the guest function that a thread is in.
-fn innermost(trace: &WasmBacktrace) -> Option<String> {
-    let frame = trace.frames().first()?;
-    Some(
-        frame
-            .func_name()
-            .map_or_else(|| format!("function {}", frame.func_index()), str::to_owned),
-    )
+impl End {
+    /// Notes in the thread's slot which function it was in, if it was in one.
+    pub fn note(&self, slot: &Slot) {
+        if matches!(
+            self.outcome,
+            LINDSHIM_END_RETURNED | LINDSHIM_END_TRAPPED | LINDSHIM_END_START_FAILED
+        ) {
+            slot.called_from(0); // from there it went back
+        }
+        slot.leaving(self.function.clone());
+    }
 }
 
-fn format_backtrace(trace: &WasmBacktrace) -> String {
+/// The name of the guest function that a thread is in.
+fn innermost(trace: &WasmBacktrace, functions: &Functions) -> Option<String> {
+    Some(functions.name_of(trace.frames().first()?))
+}
+
+fn format_backtrace(trace: &WasmBacktrace, functions: &Functions) -> String {
     use std::fmt::Write;
     let mut text = String::new();
     for (i, frame) in trace.frames().iter().enumerate() {
@@ -332,10 +384,7 @@ fn format_backtrace(trace: &WasmBacktrace) -> String {
         if let Some(offset) = frame.module_offset() {
             let _ = write!(text, "{offset:#8x}  ");
         }
-        let _ = match frame.func_name() {
-            Some(name) => writeln!(text, "{name}"),
-            None => writeln!(text, "<function {}>", frame.func_index()),
-        };
+        let _ = writeln!(text, "{}", functions.name_of(frame));
     }
     text
 }
@@ -375,7 +424,7 @@ impl Job {
 /// A thread that ran, or failed to, is out of the guest for good.
 fn leave(domain: &Arc<Domain>, slot: &Arc<Slot>, end: &End, store: Option<Store<Context>>) {
     // In this order: a stop that the host begins in there finds this thread where it was, and not as one that has left.
-    slot.leaving(end.function.clone());
+    end.note(slot);
     if end.outcome != LINDSHIM_END_STOPPED {
         let thread_user = slot.thread_user();
         slot.set_thread_user(0); // this is the host's last word of it
@@ -432,6 +481,7 @@ fn enter(
     if let Err(err) = altstack::ensure() {
         return End::failed(LINDSHIM_END_START_FAILED, err.message);
     }
+    let functions = &domain.module().functions;
     let Some(pre) = domain.instance_pre() else {
         return End::failed(
             LINDSHIM_END_START_FAILED,
@@ -453,27 +503,33 @@ fn enter(
     let made = faults::check(Point::Instantiate).and_then(|()| pre.instantiate(&mut *store));
     let instance = match made {
         Ok(instance) => instance,
-        Err(err) => return End::from_error(&err, true),
+        Err(err) => return End::from_error(&err, true, functions),
     };
     adopt_memory(store, &instance);
     if let Entry::Main(_) = entry {
         match domain.initialize(store, &instance, Some(slot)) {
             Ok(true) => {}
             Ok(false) => return End::plain(LINDSHIM_END_STOPPED),
-            Err(err) => return End::from_error(&err, true),
+            Err(err) => return End::from_error(&err, true, functions),
         }
     }
     let result = match entry {
         Entry::Main(export) => instance
             .get_typed_func::<(), ()>(&mut *store, export)
-            .and_then(|function| function.call(&mut *store, ())),
+            .and_then(|function| {
+                Context::enters_by(store, function.func());
+                function.call(&mut *store, ())
+            }),
         Entry::Spawned(arg) => instance
             .get_typed_func::<(u32, u32), ()>(&mut *store, THREAD_START)
-            .and_then(|function| function.call(&mut *store, (slot.tid, *arg))),
+            .and_then(|function| {
+                Context::enters_by(store, function.func());
+                function.call(&mut *store, (slot.tid, *arg))
+            }),
     };
     match result {
         Ok(()) => End::plain(LINDSHIM_END_RETURNED),
-        Err(err) => End::from_error(&err, false),
+        Err(err) => End::from_error(&err, false, functions),
     }
 }
 

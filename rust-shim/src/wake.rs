@@ -20,7 +20,15 @@ const LATER_NS: i64 = 100_000;
 pub struct Waker {
     shared: Arc<Shared>,
     /// Guarded by the mutex.
-    running: Mutex<Option<Running>>,
+    running: Mutex<Is>,
+}
+
+#[derive(Debug, Default)]
+enum Is {
+    #[default]
+    Idle,
+    Running(Running),
+    Closed,
 }
 
 #[derive(Debug)]
@@ -47,32 +55,34 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Waker {
-    /// Wakes the claimed threads of a domain soon. It does not block; without a timer or a thread to be had, it wakes them
-    /// here and now.
+    /// Wakes the claimed threads of a domain soon. It does not block; without a timer or a thread to be had, and after
+    /// `close`, it wakes them here and now.
     pub fn wake_later(&self, domain: Arc<Domain>) {
         let mut running = lock(&self.running);
-        if running.is_none() {
-            *running = self.shared.start().ok();
+        if let Is::Idle = *running
+            && let Ok(it) = self.shared.start()
+        {
+            *running = Is::Running(it);
         }
-        match &*running {
-            Some(it) => {
-                let mut state = lock(&self.shared.state);
-                state.domains.push(domain);
-                if state.domains.len() == 1 {
-                    set(&it.timer, LATER_NS);
-                }
+        if let Is::Running(it) = &*running {
+            let mut state = lock(&self.shared.state);
+            state.domains.push(domain);
+            if state.domains.len() == 1 {
+                set(&it.timer, LATER_NS);
             }
-            None => domain.wake_claimed(),
+            return;
         }
+        drop(running);
+        domain.wake_claimed();
     }
 
-    /// Wakes what is left to be woken, ends the thread and waits for it. No stop may be under way.
+    /// Wakes what is left to be woken, ends the thread and waits for it. A stop may still be about to come here.
     pub fn close(&self) {
-        if let Some(Running { timer, thread }) = lock(&self.running).take() {
+        let was = std::mem::replace(&mut *lock(&self.running), Is::Closed);
+        if let Is::Running(Running { timer, thread }) = was {
             lock(&self.shared.state).closing = true;
             set(&timer, 1);
             let _ = thread.join();
-            lock(&self.shared.state).closing = false;
         }
     }
 }

@@ -234,8 +234,8 @@ impl Worker {
             domain.keep(Some(store));
             return (Made::Departed, None);
         }
-        let end = End::from_error(&err, true);
-        slot.leaving(end.function.clone());
+        let end = End::from_error(&err, true, &domain.module().functions);
+        end.note(&slot);
         drop(store);
         if end.outcome == LINDSHIM_END_STOPPED {
             slot.at_end(end.outcome);
@@ -353,6 +353,7 @@ fn prepare(
         init.call(&mut *store, &[shape.address(at)], &mut [])?;
     }
     let entry = instance.get_func(&mut *store, ENTRY).ok_or_else(missing)?;
+    Context::enters_by(store, &entry);
     let table = domain.module().function_table();
     let table = table.and_then(|name| instance.get_table(&mut *store, name));
     Ok(Some((entry, table)))

@@ -715,7 +715,7 @@ fn bad_functions_and_entries_are_errors() {
         2 << 62,
         u64::MAX,
         1 << 62,
-        entry(serves.port + 1, 1),
+        entry(serves.port | 0xfffe, 1), // no other test opens so many; the next one may be another test's
         entry(serves.port + (1 << 16), 1),
         entry((1 << 38) - 1, 1),
     ] {

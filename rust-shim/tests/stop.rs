@@ -5,6 +5,7 @@ mod common;
 use common::*;
 use lindshim::ffi::types::*;
 use lindshim::ffi::*;
+use std::collections::HashSet;
 use std::ffi::CStr;
 use std::time::Duration;
 
@@ -155,6 +156,51 @@ fn a_stop_ends_atomic_waits() {
         modules.push(module);
     }
     host.finish(&domains, &modules);
+}
+
+#[test]
+fn a_stop_tells_which_function_each_thread_was_in() {
+    let host = host();
+    // Each function marks, so that its thread is in it whatever the thread does when the stop comes.
+    let module = host.load(&format!(
+        r#"(module {MEMORY}
+          (import "host" "mark" (func $mark))
+          (import "host" "block" (func $block))
+          (import "host" "spawn" (func $spawn (param i32) (result i32)))
+          (func $spinning call $mark (loop $l br $l))
+          (func $waiting call $mark {WAIT32})
+          (func $blocked call $mark call $block)
+          (func $deep (param i32)
+            (if (local.get 0)
+              (then (call $deep (i32.sub (local.get 0) (i32.const 1))) unreachable))
+            call $spinning)
+          (func (;8;) call $mark (loop $l br $l))
+          (func (export "wasi_thread_start") (param i32 i32)
+            (block (block (block (block (br_table 0 1 2 3 (local.get 1)))
+              call $waiting unreachable) call $blocked unreachable) (call $deep (i32.const 1000)) unreachable)
+            call 7)
+          (func $start (export "_start") (local i32)
+            ;; a wait that is over, and says nothing of where the thread is later
+            (drop (memory.atomic.wait32 (i32.const 64) (i32.const 1) (i64.const -1)))
+            (loop $l
+              (if (i32.lt_s (call $spawn (local.get 0)) (i32.const 1)) (then unreachable))
+              (local.set 0 (i32.add (local.get 0) (i32.const 1)))
+              (br_if $l (i32.lt_u (local.get 0) (i32.const 4))))
+            call $blocked))"#
+    ));
+    let (domain, user) = host.domain(module);
+    host.start(domain);
+    // Two of them mark again where they block.
+    marks(user, 7);
+    stop(domain);
+    let names: HashSet<_> = report(user)
+        .iter()
+        .map(|thread| unsafe { CStr::from_ptr(thread.function.as_ptr()) })
+        .map(|name| name.to_str().unwrap().to_owned())
+        .collect();
+    let wanted = ["waiting", "blocked", "spinning", "function 7"];
+    assert_eq!(names, wanted.map(String::from).into());
+    host.finish(&[domain], &[module]);
 }
 
 /// The races of a stop with threads on their way in, out, and through the epoch callbacks of others' stops.
