@@ -120,7 +120,29 @@ func (s *System) register(by *cage, target abi.CageID, call abi.Call, grate abi.
 	if port == 0 {
 		return ErrNoGrate
 	}
-	return s.assign(by, c, g, call, grateEntry(port, fn))
+	e := grateEntry(port, fn)
+	if call < allCalls && by != c && c.renew(call, e) {
+		return nil
+	}
+	return s.assign(by, c, g, call, e)
+}
+
+// renew makes e serve the call, if the grate of e does already, or reports false. Then nothing but the function changes,
+// which is what most registrations do: it is assign without the rest.
+func (c *cage) renew(call abi.Call, e entry) bool {
+	c.rowMu.Lock()
+	if c.row == 0 {
+		c.rowMu.Unlock()
+		return false
+	}
+	word := &rowAt(c.row).active()[call]
+	old := entry(word.Load())
+	same := (old^e)>>portShift == 0 // so are the kind and the port
+	if same && old != e {
+		word.Store(uint64(e))
+	}
+	c.rowMu.Unlock()
+	return same
 }
 
 // assign makes e, an entry of the grate g, serve the call of c, or all of them, for the cage by.
