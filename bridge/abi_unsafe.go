@@ -10,7 +10,7 @@ import "unsafe"
 var _ = [1]struct{}{}[8-unsafe.Sizeof(uintptr(0))]
 
 // abiVersion is the version of the C ABI that this package was written for.
-const abiVersion = 4
+const abiVersion = 5
 
 // What a function of the shim answers.
 const (
@@ -163,6 +163,7 @@ type engineConfigABI struct {
 	threadEnd      uintptr // lindshim_thread_end_fn
 	quiescent      uintptr // lindshim_quiescent_fn
 	trace          uintptr // lindshim_trace_fn, or 0
+	threadMain     uintptr // lindshim_thread_main_fn
 	maxCallDepth   uint32
 	reserved       uint32
 }

@@ -13,6 +13,7 @@ extern int32_t lindbridgeHostCall(uintptr_t call);
 extern void lindbridgeThreadEnd(uintptr_t end);
 extern void lindbridgeQuiescent(uintptr_t report);
 extern void lindbridgeTrace(uintptr_t trace);
+extern void lindbridgeThreadMain(uintptr_t body, uintptr_t arg);
 */
 import "C"
 
@@ -30,11 +31,15 @@ func lindbridgeQuiescent(report C.uintptr_t) { quiescent(reportAt(uintptr(report
 //export lindbridgeTrace
 func lindbridgeTrace(trace C.uintptr_t) { traced(traceAt(uintptr(trace))) }
 
+//export lindbridgeThreadMain
+func lindbridgeThreadMain(body, arg C.uintptr_t) { threadMain(uintptr(body), uintptr(arg)) }
+
 func makeCallbacks() callbackAddrs {
 	return callbackAddrs{
-		hostCall:  uintptr(C.lindbridgeHostCall),
-		threadEnd: uintptr(C.lindbridgeThreadEnd),
-		quiescent: uintptr(C.lindbridgeQuiescent),
-		trace:     uintptr(C.lindbridgeTrace),
+		hostCall:   uintptr(C.lindbridgeHostCall),
+		threadEnd:  uintptr(C.lindbridgeThreadEnd),
+		quiescent:  uintptr(C.lindbridgeQuiescent),
+		trace:      uintptr(C.lindbridgeTrace),
+		threadMain: uintptr(C.lindbridgeThreadMain),
 	}
 }

@@ -102,6 +102,7 @@ func Open(cfg Config) (*Engine, error) {
 		hostCall:       callbacks.hostCall,
 		threadEnd:      callbacks.threadEnd,
 		quiescent:      callbacks.quiescent,
+		threadMain:     callbacks.threadMain,
 		maxCallDepth:   cfg.MaxCallDepth,
 	}
 	if cfg.Trace != nil {

@@ -3,7 +3,9 @@ package bridge_test
 import (
 	"os"
 	"runtime"
+	"runtime/debug"
 	"runtime/pprof"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -13,7 +15,9 @@ import (
 )
 
 // Threads that C created come into the Go runtime by a callback. With cgo each gets a place there (an M) that it keeps
-// until it ends; without, it gets one for each callback. Either way the place must be free again afterwards.
+// until it ends; without, it gets one for each callback. Either way the place must be free again afterwards. Those of the
+// real shim come once and stay for as long as they live (threadMain); those of the fake one, as those of any other library,
+// come with each callback anew.
 
 // osThreads counts the OS threads of the process.
 func osThreads(tb testing.TB) int {
@@ -108,6 +112,38 @@ func TestForeignThreads_LeaveNothingBehind(t *testing.T) {
 	if grown := after[rounds-1] - after[0]; grown > each {
 		t.Errorf("%d more places after %d threads more", grown, (rounds-1)*each)
 	}
+}
+
+// TestThreadMain_IsBelowEachCallback looks at the stacks of host calls, of threads that make many and then end.
+func TestThreadMain_IsBelowEachCallback(t *testing.T) {
+	var without atomic.Int64
+	h := newHost(func(*bridge.Call) bridge.Verdict {
+		if !strings.Contains(string(debug.Stack()), "bridge.threadMain(") {
+			without.Add(1)
+		}
+		return bridge.Continue
+	})
+	e := open(t, bridge.Config{Handler: h, OnPanic: h.onPanic, MaxGoThreads: -1, MaxIdleThreads: 1})
+	must(t, e.Define([]bridge.Import{nop}))
+	m := loadWat(t, e, `(module (memory (export "memory") (import "env" "memory") 1 1 shared)
+		(import "host" "nop" (func $nop))
+		(func $calls call $nop call $nop)
+		(func (export "wasi_thread_start") (param i32 i32) call $calls)
+		(func (export "_start") call $calls))`)
+	for range 3 {
+		d := newDomain(t, m, bridge.DomainConfig{})
+		must(t, d.Start("_start"))
+		const more = 20
+		for range more {
+			_, err := d.SpawnThread(0)
+			must(t, err)
+		}
+		for range 1 + more {
+			equal(t, "outcome", h.end(t).Outcome, bridge.EndReturned)
+		}
+		finish(t, h, d)
+	}
+	equal(t, "calls without it", without.Load(), 0)
 }
 
 func TestForeignThreads_SurviveGarbageCollection(t *testing.T) {

@@ -211,12 +211,12 @@ func TestOpen_RefusesShimThatDoesNotFit(t *testing.T) {
 		{
 			"older",
 			[]string{"FAKE_VERSION=0", "FAKE_NO_CALLS"},
-			[]string{"older than this program", "its ABI is 0, the program's 4", "make build"},
+			[]string{"older than this program", "its ABI is 0, the program's 5", "make build"},
 		},
 		{
 			"newer",
 			[]string{"FAKE_VERSION=99", "FAKE_NO_CALLS"},
-			[]string{"newer than this program", "its ABI is 99, the program's 4", "rebuild the program"},
+			[]string{"newer than this program", "its ABI is 99, the program's 5", "rebuild the program"},
 		},
 		{
 			"lacks functions",

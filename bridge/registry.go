@@ -26,7 +26,7 @@ type registry struct {
 var process registry
 
 // callbackAddrs are the C addresses of the callbacks.
-type callbackAddrs struct{ hostCall, threadEnd, quiescent, trace uintptr }
+type callbackAddrs struct{ hostCall, threadEnd, quiescent, trace, threadMain uintptr }
 
 // callbackAddrs makes the callbacks on first use.
 func (r *registry) callbackAddrs() callbackAddrs {

@@ -23,7 +23,7 @@
 
 
 // The version of the C ABI. It changes when a type or the meaning of a function does.
-#define LINDSHIM_ABI_VERSION 4
+#define LINDSHIM_ABI_VERSION 5
 
 // It worked.
 #define LINDSHIM_OK 0
@@ -384,6 +384,10 @@ typedef struct lindshim_trace_t {
 // Is told of each call that a grate has served, on the thread that called and before it goes on. It must not unwind.
 typedef void (*lindshim_trace_fn)(const struct lindshim_trace_t *trace);
 
+// Is the whole of each OS thread that the engine makes: it calls `body(arg)` once, and returns when that has returned. A
+// host whose runtime has to know a thread makes it known there, once and not at each callback. It must not unwind.
+typedef void (*lindshim_thread_main_fn)(void (*body)(void *arg), void *arg);
+
 // How to make an engine.
 typedef struct lindshim_engine_config_t {
   // `sizeof(lindshim_engine_config_t)`.
@@ -411,6 +415,8 @@ typedef struct lindshim_engine_config_t {
   lindshim_quiescent_fn quiescent;
   // Is told of each call that a grate has served, or NULL: then they are not timed either.
   lindshim_trace_fn trace;
+  // Is each OS thread that the engine makes, or NULL: then they are the shim's alone.
+  lindshim_thread_main_fn thread_main;
   // How many workers deep a thread may be: calls beyond it answer ELOOP. At most 64. 0: 16.
   uint32_t max_call_depth;
   // 0.

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result, Status};
 use crate::faults::{self, Point};
-use crate::ffi::types::{HostCallFn, QuiescentFn, ThreadEndFn, TraceFn};
+use crate::ffi::types::{HostCallFn, QuiescentFn, ThreadEndFn, ThreadMainFn, TraceFn};
 use crate::grate::HOST_STACK_BYTES;
 use crate::hostcall;
 use crate::module::Linked;
@@ -33,6 +33,8 @@ pub struct Settings {
     pub max_call_depth: u32,
     /// Where compiled modules are kept, if anywhere.
     pub cache_dir: Option<String>,
+    /// What the host does with each thread, if it does anything.
+    pub thread_main: ThreadMainFn,
     /// The host's callbacks.
     pub callbacks: Callbacks,
 }
@@ -230,6 +232,7 @@ impl Engine {
                 settings.max_threads,
                 settings.max_idle_threads,
                 settings.stack_bytes,
+                settings.thread_main,
             ),
             sweeper: Sweeper::default(),
             waker: Waker::default(),

@@ -6,11 +6,13 @@
 
 use crate::error::{Error, Result, Status};
 use crate::faults::{self, Point};
+use crate::ffi::types::ThreadMainFn;
 use crate::sync::{
     Arc, Builder, Condvar, JoinHandle, Mutation, Mutex, MutexGuard, PoisonError, mutated,
 };
 use crate::thread::Job;
 use std::cell::Cell;
+use std::os::raw::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// The threads of one engine.
@@ -19,6 +21,7 @@ pub struct Pool {
     max_threads: usize,
     max_idle: usize,
     stack_bytes: usize,
+    thread_main: ThreadMainFn,
     state: Mutex<State>,
     /// Signalled when `live` becomes zero and the pool is closing.
     empty: Condvar,
@@ -98,11 +101,17 @@ thread_local! {
 
 impl Pool {
     /// A pool without threads.
-    pub fn new(max_threads: usize, max_idle: usize, stack_bytes: usize) -> Arc<Self> {
+    pub fn new(
+        max_threads: usize,
+        max_idle: usize,
+        stack_bytes: usize,
+        thread_main: ThreadMainFn,
+    ) -> Arc<Self> {
         Arc::new(Pool {
             max_threads,
             max_idle,
             stack_bytes,
+            thread_main,
             state: Mutex::default(),
             empty: Condvar::new(),
         })
@@ -151,7 +160,7 @@ impl Pool {
             .name("lindshim".into())
             .stack_size(self.stack_bytes);
         let spawned = match faults::check_os(Point::ThreadNew, libc::EAGAIN) {
-            false => builder.spawn(move || pool.work(&its_worker)),
+            false => builder.spawn(move || pool.thread(&its_worker)),
             true => Err(std::io::Error::last_os_error()),
         };
         let mut state = self.state();
@@ -172,7 +181,23 @@ impl Pool {
         }
     }
 
-    /// The body of each thread.
+    /// The whole of each thread.
+    fn thread(&self, worker: &Arc<Worker>) {
+        let mut body = Body {
+            pool: self,
+            worker,
+            ran: false,
+        };
+        if let Some(main) = self.thread_main {
+            // SAFETY: the callback keeps the contract of the C ABI; what it is given outlives the call.
+            unsafe { main(Body::run, (&raw mut body).cast()) };
+        }
+        if !body.ran {
+            self.work(worker);
+        }
+    }
+
+    /// What it does.
     fn work(&self, worker: &Arc<Worker>) {
         ROLE.set(Role::Worker);
         loop {
@@ -258,6 +283,26 @@ impl Pool {
         drop(state);
         for handle in ended {
             let _ = handle.join();
+        }
+    }
+}
+
+/// A thread's body, for the host to call.
+struct Body<'a> {
+    pool: &'a Pool,
+    worker: &'a Arc<Worker>,
+    ran: bool,
+}
+
+impl Body<'_> {
+    /// # Safety
+    ///
+    /// `arg` is a body that nobody else uses.
+    unsafe extern "C" fn run(arg: *mut c_void) {
+        // SAFETY: the caller vouches for it.
+        let body = unsafe { &mut *arg.cast::<Body<'_>>() };
+        if !std::mem::replace(&mut body.ran, true) {
+            body.pool.work(body.worker);
         }
     }
 }

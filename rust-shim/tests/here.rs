@@ -5,8 +5,10 @@ mod common;
 use common::*;
 use lindshim::ffi::types::*;
 use lindshim::ffi::*;
+use std::os::raw::c_void;
 use std::ptr::null_mut;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::ThreadId;
 
 const MARK: u32 = 1;
@@ -264,5 +266,59 @@ fn an_engine_is_deleted_when_the_last_has_left() {
         report(user);
         host.finish(&[domain], &[module]);
         assert_eq!(thread.join().unwrap(), LINDSHIM_OK);
+    }
+}
+
+/// How often a host's `thread_main` was called, whatever it does.
+static MAINS: AtomicUsize = AtomicUsize::new(0);
+
+type ThreadBody = unsafe extern "C" fn(arg: *mut c_void);
+
+unsafe extern "C" fn calls_body(body: ThreadBody, arg: *mut c_void) {
+    MAINS.fetch_add(1, Ordering::SeqCst);
+    unsafe { body(arg) };
+    MAINS.fetch_add(100, Ordering::SeqCst);
+}
+
+unsafe extern "C" fn calls_body_twice(body: ThreadBody, arg: *mut c_void) {
+    unsafe { calls_body(body, arg) };
+    unsafe { body(arg) };
+}
+
+unsafe extern "C" fn calls_nothing(_: ThreadBody, _: *mut c_void) {
+    MAINS.fetch_add(1, Ordering::SeqCst);
+}
+
+#[test]
+fn a_thread_is_the_hosts_from_its_beginning_to_its_end() {
+    let mains = [
+        (calls_body as unsafe extern "C" fn(_, _), 202),
+        (calls_body_twice, 202),
+        (calls_nothing, 2),
+    ];
+    for (main, times) in mains {
+        MAINS.store(0, Ordering::SeqCst);
+        let host = host_with(|config| config.thread_main = Some(main));
+        let module = host.load(
+            r#"(module (import "host" "mark" (func $mark))
+                (func (export "_start") call $mark (loop $l br $l)))"#,
+        );
+        // Two threads, each of which two programs have one after the other.
+        let mut domains = Vec::new();
+        for _ in 0..2 {
+            let two = [(); 2].map(|()| host.domain(module));
+            for (domain, _) in two {
+                host.start(domain);
+            }
+            for (domain, user) in two {
+                marks(user, 1);
+                stop(domain);
+                report(user);
+                domains.push(domain);
+            }
+            wait_until(|_| (host.stats().threads_idle == 2).then_some(()));
+        }
+        host.finish(&domains, &[module]); // waits for the threads' ends
+        assert_eq!(MAINS.load(Ordering::SeqCst), times);
     }
 }

@@ -35,6 +35,20 @@ pub mod clock {
     }
 }
 
+/// The names of functions, which no model asks for.
+pub mod functions {
+    use std::os::raw::c_char;
+
+    /// Those of no module.
+    #[derive(Debug)]
+    pub struct Functions;
+
+    impl Functions {
+        /// Writes nothing.
+        pub fn name(&self, _pc: usize, _to: &mut [c_char]) {}
+    }
+}
+
 /// Frames: no thread is inside a grate.
 pub mod frame {
     use std::cell::Cell;

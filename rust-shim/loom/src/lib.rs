@@ -10,7 +10,7 @@ mod around;
 pub mod park;
 pub mod sync;
 
-pub use around::{clock, faults, frame, thread};
+pub use around::{clock, faults, frame, functions, thread};
 pub use park::*;
 
 #[path = "../../src/error.rs"]

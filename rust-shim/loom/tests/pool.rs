@@ -42,7 +42,7 @@ fn apart(
 #[test]
 fn two_jobs_and_the_end() {
     check(3, || {
-        let (pool, ran) = (Pool::new(2, 1, 0), Arc::new(AtomicUsize::new(0)));
+        let (pool, ran) = (Pool::new(2, 1, 0, None), Arc::new(AtomicUsize::new(0)));
         let taken = run(&pool, &ran) + run(&pool, &ran);
         pool.close();
         assert_eq!(taken, 2);
@@ -56,7 +56,7 @@ fn two_jobs_and_the_end() {
 #[test]
 fn a_job_and_the_end() {
     check(3, || {
-        let (pool, ran) = (Pool::new(1, 1, 0), Arc::new(AtomicUsize::new(0)));
+        let (pool, ran) = (Pool::new(1, 1, 0, None), Arc::new(AtomicUsize::new(0)));
         let mut taken = run(&pool, &ran);
         let other = apart(run, &pool, &ran);
         pool.close();
@@ -71,7 +71,7 @@ fn a_job_and_the_end() {
 #[test]
 fn a_job_of_the_hosts_and_the_end() {
     check(3, || {
-        let (pool, ran) = (Pool::new(1, 1, 0), Arc::new(AtomicUsize::new(0)));
+        let (pool, ran) = (Pool::new(1, 1, 0, None), Arc::new(AtomicUsize::new(0)));
         let other = apart(run_here, &pool, &ran);
         pool.close();
         let seen = ran.load(SeqCst);
@@ -85,7 +85,7 @@ fn a_job_of_the_hosts_and_the_end() {
 #[test]
 fn a_job_of_the_hosts_counts() {
     check(3, || {
-        let (pool, ran) = (Pool::new(1, 1, 0), Arc::new(AtomicUsize::new(0)));
+        let (pool, ran) = (Pool::new(1, 1, 0, None), Arc::new(AtomicUsize::new(0)));
         let other = apart(run_here, &pool, &ran);
         let taken = run(&pool, &ran) + other.join().unwrap();
         pool.close();

@@ -166,6 +166,7 @@ pub unsafe extern "C" fn lindshim_engine_new(
                 max_idle_threads: or(config.max_idle_threads, 64),
                 stack_bytes: or(config.stack_bytes, 4 << 20),
                 wasm_stack_bytes: or(config.wasm_stack_bytes, 1 << 20),
+                thread_main: config.thread_main,
                 max_call_depth: match config.max_call_depth {
                     0 => 16,
                     depth if depth <= 64 => depth,

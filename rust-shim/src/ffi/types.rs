@@ -1,9 +1,9 @@
 //! The types of the C ABI. Their layout is part of it: `lindshim_struct_size` lets a caller check its own copy.
 
-use std::os::raw::c_char;
+use std::os::raw::{c_char, c_void};
 
 /// The version of the C ABI. It changes when a type or the meaning of a function does.
-pub const LINDSHIM_ABI_VERSION: u32 = 4;
+pub const LINDSHIM_ABI_VERSION: u32 = 5;
 
 /// It worked.
 pub const LINDSHIM_OK: i32 = 0;
@@ -297,6 +297,10 @@ pub type HostCallFn = Option<unsafe extern "C" fn(call: *mut Call) -> i32>;
 pub type ThreadEndFn = Option<unsafe extern "C" fn(end: *const ThreadEnd)>;
 /// Is told of each call that a grate has served, on the thread that called and before it goes on. It must not unwind.
 pub type TraceFn = Option<unsafe extern "C" fn(trace: *const Trace)>;
+/// Is the whole of each OS thread that the engine makes: it calls `body(arg)` once, and returns when that has returned. A
+/// host whose runtime has to know a thread makes it known there, once and not at each callback. It must not unwind.
+pub type ThreadMainFn =
+    Option<unsafe extern "C" fn(body: unsafe extern "C" fn(arg: *mut c_void), arg: *mut c_void)>;
 /// Is told, exactly once for each stopped domain, that it is quiescent: on the thread that left last, or on the caller of
 /// lindshim_domain_stop. No lock is held; it may delete the domain. It must not unwind.
 pub type QuiescentFn = Option<unsafe extern "C" fn(report: *const Report)>;
@@ -330,6 +334,8 @@ pub struct EngineConfig {
     pub quiescent: QuiescentFn,
     /// Is told of each call that a grate has served, or NULL: then they are not timed either.
     pub trace: TraceFn,
+    /// Is each OS thread that the engine makes, or NULL: then they are the shim's alone.
+    pub thread_main: ThreadMainFn,
     /// How many workers deep a thread may be: calls beyond it answer ELOOP. At most 64. 0: 16.
     pub max_call_depth: u32,
     /// 0.
@@ -566,6 +572,7 @@ impl EngineConfig {
             thread_end,
             quiescent,
             trace: None,
+            thread_main: None,
             max_call_depth: 0,
             reserved: 0,
         }
