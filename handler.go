@@ -19,19 +19,20 @@ type handler Runtime
 
 // HostCall carries out a function that a guest imports.
 func (h *handler) HostCall(call *bridge.Call) bridge.Verdict {
-	c, ok := call.User().(*Cage)
+	g, ok := call.ThreadData().(*guestThread)
 	if !ok {
-		return bridge.TrapThread
+		c, ok := call.User().(*Cage)
+		if !ok {
+			return bridge.TrapThread
+		}
+		g = c.thread(call.TID())
+		call.SetThreadData(g)
 	}
+	t, c := &g.Thread, g.cage
 	if fault.Enabled {
 		c.audit(fault.Called)
 		_ = c.fail(fault.HostCall)
 		defer func() { _ = c.fail(fault.HostCallEnd) }()
-	}
-	t, ok := call.ThreadData().(*threei.Thread)
-	if !ok {
-		t = c.thread(call.TID())
-		call.SetThreadData(t)
 	}
 	t.Memory = call.Memory()
 	resumed := call.Resumed()
@@ -45,16 +46,22 @@ func (h *handler) HostCall(call *bridge.Call) bridge.Verdict {
 	return h.carryOut(call, t, c)
 }
 
-// thread is the host side of a thread of c that has made no host call yet.
-func (c *Cage) thread(tid uint32) *threei.Thread {
-	return &threei.Thread{Cage: c.ID(), TID: int32(tid), Cancel: (*canceler)(c), Native: c.proc}
+// guestThread is the host side of a guest's thread: its bridge.Call.ThreadData, from its first host call on.
+type guestThread struct {
+	threei.Thread
+	cage *Cage // immutable
+}
+
+// thread is that of a thread of c that has made no host call yet.
+func (c *Cage) thread(tid uint32) *guestThread {
+	return &guestThread{threei.Thread{Cage: c.ID(), TID: int32(tid), Cancel: (*canceler)(c), Native: c.proc}, c}
 }
 
 // carryOut carries the call out for the thread t of c.
 func (h *handler) carryOut(call *bridge.Call, t *threei.Thread, c *Cage) bridge.Verdict {
 	result, verdict := uint64(0), wasip1.Continue
 	if fn := call.Import(); lindabi.Serves(fn) {
-		result = lindabi.Call(h.sys, t, fn, call)
+		result = lindabi.Call(h.sys, t, fn, call.Slots())
 	} else {
 		result, verdict = h.wasi.Call(t, c.env, fn, call)
 	}
@@ -124,11 +131,11 @@ func (h *handler) serve(call *bridge.Call, t *threei.Thread, c *Cage) *workerTok
 			t.Caller = h.callers()
 			break
 		}
-		caller, ok := call.CallerData().(*threei.Thread)
+		caller, ok := call.CallerData().(*guestThread)
 		if !ok {
 			caller = user.thread(0) // which thread it is does not matter to whom it serves
 		}
-		t.Caller = caller
+		t.Caller = &caller.Thread
 	}
 	return token
 }
@@ -145,14 +152,14 @@ func (h *handler) callers() *threei.Thread {
 		if !ok {
 			continue // the host
 		}
-		t, ok := caller.Data.(*threei.Thread)
+		t, ok := caller.Data.(*guestThread)
 		if !ok {
 			t = user.thread(caller.TID)
 		}
 		if caller.Worker {
 			t.Caller = outer
 		}
-		outer = t
+		outer = &t.Thread
 	}
 	return outer
 }
@@ -238,7 +245,7 @@ func (c *Cage) threadEnd(e *bridge.ThreadEnd) {
 			cause.Kind = exitcoord.MainReturned
 		}
 	case bridge.EndQuit:
-		if t, ok := e.ThreadData.(*threei.Thread); ok {
+		if t, ok := e.ThreadData.(*guestThread); ok {
 			cause.Code = t.QuitStatus
 		}
 	}

@@ -100,7 +100,10 @@ func (rt *Runtime) traced(b bridge.Trace) {
 		t.Grate = g.ID()
 	}
 	if c != nil {
-		thread, _ := b.Data.(*threei.Thread)
+		var thread *threei.Thread
+		if g, ok := b.Data.(*guestThread); ok {
+			thread = &g.Thread
+		}
 		for i := range t.Args {
 			if pathArgs[t.Call]&(1<<i) != 0 {
 				t.Paths[i] = c.pathAt(thread, t.Args[i], t.ArgCages[i])

@@ -4,7 +4,6 @@ import (
 	"time"
 	"unsafe"
 
-	"github.com/lindbridge/lindbridge/abi"
 	"github.com/lindbridge/lindbridge/internal/guestmem"
 )
 
@@ -55,19 +54,12 @@ func (c *Call) Import() uint32 { return c.c.importID }
 // The import has more than i parameters.
 func (c *Call) Arg(i uint) uint64 { return *(*uint64)(unsafe.Add(c.c.args, i*argBytes)) }
 
-// Pairs copies six pairs of arguments, beginning with argument first: each a word and the cage that it belongs to. It is
-// quicker than as many calls of Arg.
+// Slots are the arguments as the shim has them: argument i is the first word of slot i. It is for functions with many
+// arguments: quicker than as many calls of Arg.
 //
 // Preconditions:
-// The import has first + 12 parameters.
-func (c *Call) Pairs(first uint, words *[6]uint64, cages *[6]abi.CageID) {
-	at := unsafe.Add(c.c.args, first*argBytes)
-	for i := range words {
-		words[i] = *(*uint64)(at)
-		cages[i] = *(*abi.CageID)(unsafe.Add(at, argBytes))
-		at = unsafe.Add(at, 2*argBytes)
-	}
-}
+// No slot is used but those of the import's parameters, and none after SetResult or the return of HostCall.
+func (c *Call) Slots() *[16][argBytes / 8]uint64 { return (*[16][argBytes / 8]uint64)(c.c.args) }
 
 // Arg32 is argument i of type i32, or the bits of one of type f32.
 //

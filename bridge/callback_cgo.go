@@ -10,17 +10,14 @@ package bridge
 #include <stdint.h>
 
 extern int32_t lindbridgeHostCall(uintptr_t call);
+extern void lindbridgeSetHostCall(uintptr_t fn);
 extern void lindbridgeThreadEnd(uintptr_t end);
 extern void lindbridgeQuiescent(uintptr_t report);
 extern void lindbridgeTrace(uintptr_t trace);
 extern void lindbridgeThreadMain(uintptr_t body, uintptr_t arg);
 */
 import "C"
-
-//export lindbridgeHostCall
-func lindbridgeHostCall(call C.uintptr_t) C.int32_t {
-	return C.int32_t(hostCall(callAt(uintptr(call))))
-}
+import "reflect"
 
 //export lindbridgeThreadEnd
 func lindbridgeThreadEnd(end C.uintptr_t) { threadEnd(threadEndAt(uintptr(end))) }
@@ -35,6 +32,7 @@ func lindbridgeTrace(trace C.uintptr_t) { traced(traceAt(uintptr(trace))) }
 func lindbridgeThreadMain(body, arg C.uintptr_t) { threadMain(uintptr(body), uintptr(arg)) }
 
 func makeCallbacks() callbackAddrs {
+	C.lindbridgeSetHostCall(C.uintptr_t(reflect.ValueOf(hostCallFrame).Pointer()))
 	return callbackAddrs{
 		hostCall:   uintptr(C.lindbridgeHostCall),
 		threadEnd:  uintptr(C.lindbridgeThreadEnd),

@@ -64,9 +64,11 @@ func TestGrate_IsToldOfTheCallAndItsCaller(t *testing.T) {
 			user: c.User(), callerUser: c.CallerUser(), callerData: c.CallerData(), data: c.ThreadData(),
 			domain: c.Domain(), worker: c.Worker(), depth: c.Depth(),
 		}
-		c.Pairs(4, &n.words, &n.owners)
+		for i := range n.words {
+			n.words[i], n.owners[i] = c.Slots()[4+2*i][0], abi.CageID(c.Slots()[5+2*i][0])
+		}
 		if n.words[0] != c.Arg(4) || uint64(n.owners[5]) != c.Arg(15) {
-			t.Error("Pairs and Arg differ")
+			t.Error("Slots and Arg differ")
 		}
 		c.SetThreadData(c.User())
 		calls <- n

@@ -39,21 +39,9 @@ func Imports() []Import {
 // Serves reports whether fn is one of the package's.
 func Serves(fn uint32) bool { return fn >= FirstID && fn < idAfterwards }
 
-// Args are the argument words of a host call; *bridge.Call is one.
-type Args interface {
-	// Arg is argument i, counted from 0. Of an i32 only the low half counts.
-	Arg(i uint) uint64
-	// Pairs copies six pairs of arguments, beginning with argument first: each a word and the cage that it belongs to.
-	Pairs(first uint, words *[6]uint64, cages *[6]abi.CageID)
-}
-
-// Where make-syscall has its arguments: call, name, self, target, and six words with the cage of each.
-const (
-	argCall   = 0
-	argSelf   = 2
-	argTarget = 3
-	argFirst  = 4
-)
+// Args are the arguments of a host call, each the first of two words: bridge.Call.Slots. Of an i32 only the low half counts.
+// make-syscall has the call, a name, self, target, and six words with the cage of each.
+type Args = [16][2]uint64
 
 // Call carries out the function fn, which Serves, for the thread t and answers its result. It blocks for as long as
 // the system call that it makes does.
@@ -61,20 +49,26 @@ const (
 // make-syscall answers what the call does, cut to 32 bits. A call in the name of another cage is -EPERM.
 //
 // Preconditions:
-// The caller is the OS thread that owns t, and t.Memory is the cage's linear memory as it is now.
-func Call(sys *threei.System, t *threei.Thread, fn uint32, args Args) uint64 {
+// The caller is the OS thread that owns t, and t.Memory is the cage's linear memory as it is now. As many of args are
+// there as fn has parameters.
+func Call(sys *threei.System, t *threei.Thread, fn uint32, args *Args) uint64 {
 	switch fn {
 	case GetMemory:
 		return uint64(t.Memory.Base())
 	case GetCageID:
 		return uint64(t.Cage)
 	}
-	if abi.CageID(args.Arg(argSelf)) != t.Cage {
+	call, self, target := abi.Call(uint32(args[0][0])), abi.CageID(args[2][0]), abi.CageID(args[3][0])
+	if self != t.Cage {
 		return result(abi.EPERM.Result())
 	}
 	a := t.CallArgs()
-	args.Pairs(argFirst, &a.Val, &a.Cage)
-	call, target := abi.Call(uint32(args.Arg(argCall))), abi.CageID(args.Arg(argTarget))
+	a.Val[0], a.Cage[0] = args[4][0], abi.CageID(args[5][0])
+	a.Val[1], a.Cage[1] = args[6][0], abi.CageID(args[7][0])
+	a.Val[2], a.Cage[2] = args[8][0], abi.CageID(args[9][0])
+	a.Val[3], a.Cage[3] = args[10][0], abi.CageID(args[11][0])
+	a.Val[4], a.Cage[4] = args[12][0], abi.CageID(args[13][0])
+	a.Val[5], a.Cage[5] = args[14][0], abi.CageID(args[15][0])
 	if target == t.Cage {
 		return result(sys.SyscallNative(t, call, a)) // the shim has looked who serves it
 	}
