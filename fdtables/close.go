@@ -46,7 +46,7 @@ func (t *Table) CloseOnExecAll() []CloseError {
 	}
 	d := dropper{ts: t.ts, cage: t.cage}
 	for fd := range used.All() {
-		if s := (*was)[fd].Load(); s.closeOnExec.Load() {
+		if s := (*was)[fd].Load(); s.closesOnExec() {
 			d.add(FD(fd), s)
 		}
 	}
@@ -62,7 +62,7 @@ func (t *Table) takeMarked() (was *slots, used ids.Set) {
 	all, marked := 0, 0
 	for fd := range used.All() {
 		all++
-		if (*was)[fd].Load().closeOnExec.Load() {
+		if (*was)[fd].Load().closesOnExec() {
 			marked++
 		}
 	}
@@ -76,7 +76,7 @@ func (t *Table) takeMarked() (was *slots, used ids.Set) {
 	}
 	left, leftUsed := was.clone(len(*was)), used.Clone()
 	for fd := range used.All() {
-		if (*was)[fd].Load().closeOnExec.Load() {
+		if (*was)[fd].Load().closesOnExec() {
 			(*left)[fd] = atomic.Pointer[slot]{} // not published yet
 			leftUsed.Remove(fd)
 		}
@@ -208,7 +208,7 @@ func (d *dropper) flush() {
 	handlers := d.ts.handlers.now.Load()
 	for i := range batch {
 		p := &batch[i]
-		if p.v == inFlight || p.v != lastWatched && !handlers.has(Kind(p.s.kind.Load()), p.left) {
+		if p.v == inFlight || p.v != lastWatched && !handlers.has(p.s.kind(), p.left) {
 			continue
 		}
 		d.run(p)
@@ -218,7 +218,7 @@ func (d *dropper) flush() {
 
 // run runs the handler of p, or starts it if its kind is late.
 func (d *dropper) run(p *closing) {
-	if len(d.failed) > 0 && d.isLate(Kind(p.s.kind.Load())) {
+	if len(d.failed) > 0 && d.isLate(p.s.kind()) {
 		if p.v == lastWatched {
 			defer d.ts.leave(p.s)()
 		}

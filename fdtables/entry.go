@@ -44,11 +44,11 @@ type FDEntry struct {
 // It is the first part of what it counts by, if it is what its underfd was opened as, and of an alias otherwise; see
 // slot.under.
 type slot struct {
-	underFD     atomic.Uint64
-	perFDInfo   atomic.Uint64
-	kind        atomic.Uint32
-	closeOnExec atomic.Bool
-	own         bool // it is part of an under. Immutable
+	underFD   atomic.Uint64
+	perFDInfo atomic.Uint64
+	// nature is the kind, and closeOnExec: together, since who translates reads both.
+	nature atomic.Uint64
+	own    bool // it is part of an under. Immutable
 	// shared: it is, or was, in two places. Guarded by the mu of the table that it is in; once true, immutable.
 	shared bool
 }
@@ -62,19 +62,27 @@ func (s *slot) set(e Entry) {
 	if s.perFDInfo.Load() != e.PerFDInfo {
 		s.perFDInfo.Store(e.PerFDInfo)
 	}
-	if s.kind.Load() != uint32(e.Kind) {
-		s.kind.Store(uint32(e.Kind))
+	nature := uint64(e.Kind)
+	if e.CloseOnExec {
+		nature |= closeOnExec
 	}
-	if s.closeOnExec.Load() != e.CloseOnExec {
-		s.closeOnExec.Store(e.CloseOnExec)
+	if s.nature.Load() != nature {
+		s.nature.Store(nature)
 	}
 }
+
+// closeOnExec is a bit of slot.nature, above those of the kind.
+const closeOnExec = 1 << 32
+
+func (s *slot) kind() Kind         { return Kind(s.nature.Load()) }
+func (s *slot) closesOnExec() bool { return s.nature.Load()&closeOnExec != 0 }
 
 // entry is what the descriptor stands for. The caller has a reference, or a lock, that keeps it from being opened anew, or
 // looks at under.lives before and after.
 func (s *slot) entry() Entry {
+	nature := s.nature.Load()
 	return Entry{
-		Kind: Kind(s.kind.Load()), CloseOnExec: s.closeOnExec.Load(), UnderFD: s.underFD.Load(), PerFDInfo: s.perFDInfo.Load(),
+		Kind: Kind(nature), CloseOnExec: nature&closeOnExec != 0, UnderFD: s.underFD.Load(), PerFDInfo: s.perFDInfo.Load(),
 	}
 }
 

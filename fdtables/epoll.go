@@ -216,7 +216,7 @@ func (t *Table) EpollUnderFDs(epfd FD) (map[Kind]uint64, abi.Errno) {
 	defer ep.mu.Unlock()
 	all := make(map[Kind]uint64, len(ep.below))
 	for _, s := range ep.below {
-		all[Kind(s.kind.Load())] = s.underFD.Load()
+		all[s.kind()] = s.underFD.Load()
 	}
 	return all, 0
 }
@@ -224,7 +224,7 @@ func (t *Table) EpollUnderFDs(epfd FD) (map[Kind]uint64, abi.Errno) {
 // belowLocked is the underfd of kind k, or nil. ep.mu is held.
 func (ep *epoll) belowLocked(k Kind) *slot {
 	for _, s := range ep.below {
-		if Kind(s.kind.Load()) == k {
+		if s.kind() == k {
 			return s
 		}
 	}

@@ -159,7 +159,7 @@ func (t *Table) joinLocked(e Entry) (s, owed *slot, errno abi.Errno) {
 // duplicate is a slot for one more descriptor of s's underfd, with a table reference. The caller holds the mu of a table
 // that s is in.
 func (s *slot) duplicate(closeOnExec bool) *slot {
-	if s.closeOnExec.Load() == closeOnExec {
+	if s.closesOnExec() == closeOnExec {
 		return s.share()
 	}
 	u, e := s.under(), s.entry()

@@ -82,7 +82,7 @@ func (p *Poll) Translate(t *Table, fds []PollFD) {
 	}
 	slices.SortFunc(p.order, func(a, b int32) int {
 		x, y := p.slot(a), p.slot(b)
-		if c := cmp.Compare(x.kind.Load(), y.kind.Load()); c != 0 {
+		if c := cmp.Compare(x.kind(), y.kind()); c != 0 {
 			return c
 		}
 		return cmp.Compare(x.underFD.Load(), y.underFD.Load())

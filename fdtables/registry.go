@@ -64,14 +64,14 @@ func fold(a, factor uint64) uint64 {
 
 // home is locate for the pair of u.
 func (r *registry) home(u *under) (*shard, uint64) {
-	return r.locate(Kind(u.first.kind.Load()), u.first.underFD.Load())
+	return r.locate(u.first.kind(), u.first.underFD.Load())
 }
 
 // join adds a table reference to the count of u's pair: to the one that is open, else u itself becomes it, and lives. It
 // answers the one that counts and, if that had no table reference left, the slot that the caller owes an Intermediate
 // call (see under.tryShare). At the limit it is abi.ENFILE.
 func (r *registry) join(u *under) (counting *under, owed *slot, errno abi.Errno) {
-	k, underfd := Kind(u.first.kind.Load()), u.first.underFD.Load()
+	k, underfd := u.first.kind(), u.first.underFD.Load()
 	sh, h := r.locate(k, underfd)
 	for {
 		sh.mu.Lock()

@@ -154,7 +154,7 @@ func (d *dropped) take(u *under) *slot {
 
 // is reports whether u counts (k, underfd).
 func (u *under) is(k Kind, underfd uint64) bool {
-	return u.first.underFD.Load() == underfd && Kind(u.first.kind.Load()) == k
+	return u.first.underFD.Load() == underfd && u.first.kind() == k
 }
 
 // share adds one table reference. The caller has another, in a table whose mu it holds, so that it cannot fail.

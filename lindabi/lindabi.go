@@ -39,8 +39,8 @@ func Imports() []Import {
 // Serves reports whether fn is one of the package's.
 func Serves(fn uint32) bool { return fn >= FirstID && fn < idAfterwards }
 
-// Args are the arguments of a host call, each the first of two words: bridge.Call.Slots. Of an i32 only the low half counts.
-// make-syscall has the call, a name, self, target, and six words with the cage of each.
+// Args are the arguments of a host call, each the first of two words: bridge.Call.Slots. Of an i32 only the low half
+// counts. make-syscall has the call, a name, self, target, and six words with the cage of each.
 type Args = [16][2]uint64
 
 // Call carries out the function fn, which Serves, for the thread t and answers its result. It blocks for as long as
