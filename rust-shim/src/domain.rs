@@ -570,8 +570,12 @@ impl Domain {
         }
     }
 
-    /// Keeps the store of a thread that was stopped until the domain is deleted, if it is not yet.
+    /// Keeps the store of a thread that was stopped until the domain is deleted, if it is not yet: a memory that is the
+    /// store's own is to be there until then. One that the domain supplies is there without it.
     pub fn keep(&self, store: Option<Store<Context>>) {
+        if self.shared_memory.is_some() {
+            return; // it is dropped here, and not by whoever deletes the domain, which somebody waits for
+        }
         let mut remains = lock(&self.remains);
         match &mut *remains {
             Some(stores) => stores.extend(store),
