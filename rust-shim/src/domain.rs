@@ -564,7 +564,7 @@ impl Domain {
         if !slot.depart() {
             return;
         }
-        lock(&self.threads).live.remove(&slot.tid);
+        // It stays on the list of those that live, which nobody but `threads` reads to the end any more: no lock is worth it.
         if self.gate.leave() {
             self.finish();
         }
@@ -598,12 +598,12 @@ impl Domain {
                 return;
             }
             self.stop_ns.store(clock::now_ns(), Ordering::Relaxed);
-            let with_place = |slot: &Arc<Slot>| (slot.clone(), slot.place());
+            faults::late(Point::StopEpoch);
+            // Guest code: it finds its deadline passed. Before all else, since what the thread then does it does meanwhile.
+            self.engine.wasmtime.increment_epoch();
+            let with_place = |slot: &Arc<Slot>| (slot.clone(), slot.place_at_stop());
             threads.live.values().map(with_place).collect()
         };
-        faults::late(Point::StopEpoch);
-        // Guest code: it finds its deadline passed.
-        self.engine.wasmtime.increment_epoch();
         // Blocked host calls: the token is readable from here on, for good.
         if let Some(token) = &*lock(&self.cancel) {
             fire(token);
@@ -804,6 +804,7 @@ impl Domain {
         lock(&self.threads)
             .live
             .values()
+            .filter(|slot| !slot.is_claimed())
             .map(|slot| slot.snapshot(&self.module.functions))
             .collect()
     }

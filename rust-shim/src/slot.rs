@@ -30,6 +30,8 @@ pub struct Slot {
     os: AtomicPtr<OsThread>,
     /// `LINDSHIM_AT_*`.
     state: AtomicU32,
+    /// The same as it was before the thread's end.
+    before: AtomicU32,
     /// In a host call or inside a grate: which.
     import: AtomicU32,
     /// Inside a grate: its port.
@@ -68,6 +70,7 @@ impl Slot {
             worker: false,
             os: AtomicPtr::new(std::ptr::null_mut()),
             state: AtomicU32::new(LINDSHIM_AT_STARTING),
+            before: AtomicU32::new(LINDSHIM_AT_STARTING),
             import: AtomicU32::new(0),
             port: AtomicU64::new(0),
             torn: AtomicBool::new(false),
@@ -257,6 +260,8 @@ impl Slot {
     pub fn at_end(&self, outcome: u32) {
         self.outcome.store(outcome, Ordering::Relaxed);
         self.left_ns.store(clock::now_ns(), Ordering::Relaxed);
+        let state = self.state.load(Ordering::Relaxed);
+        self.before.store(state, Ordering::Relaxed);
         self.state.store(LINDSHIM_AT_ENDED, Ordering::Release);
     }
 
@@ -285,7 +290,18 @@ impl Slot {
 
     /// The same for the moment, to be described later.
     pub fn place(&self) -> Place {
-        let state = self.state.load(Ordering::Acquire);
+        self.place_in(self.state.load(Ordering::Acquire))
+    }
+
+    /// The same, or where it was before its end: for whoever has just stopped it.
+    pub fn place_at_stop(&self) -> Place {
+        self.place_in(match self.state.load(Ordering::Acquire) {
+            LINDSHIM_AT_ENDED => self.before.load(Ordering::Relaxed),
+            state => state,
+        })
+    }
+
+    fn place_in(&self, state: u32) -> Place {
         Place {
             state,
             import: self.import.load(Ordering::Relaxed),
