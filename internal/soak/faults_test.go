@@ -231,7 +231,8 @@ func TestFaults_OfTheShimByEveryCause(t *testing.T) {
 				}
 				b.do(Plan{Who: Who{2, 0}, Kind: Modules, Signal: 9, Pick: 1})
 				if turn%3 == 0 {
-					b.do(Plan{Who: Who{2, 1}, Kind: Runtimes, Pick: 2})
+					// Long enough for its threads to be asleep when it is closed.
+					b.do(Plan{Who: Who{2, 1}, Kind: Runtimes, Pick: 2, After: 5 * time.Millisecond})
 				}
 				if err := b.shim.calm(); err != nil {
 					t.Fatal(err)
