@@ -253,7 +253,7 @@ func (l *library) callFaultInfo(i uint64, out *faultABI) error {
 	return l.done(f, r1)
 }
 
-// threadMain is an OS thread of the shim: it calls what the shim would have it do, in a goroutine of its own. So the thread
-// is one of the Go runtime's from its beginning to its end, and its callbacks are nested in a call of C: where the runtime
-// has to find or make out who calls it, a callback takes some 20 ns more, and without cgo four times as long.
+// threadMain is an OS thread of the shim: it calls what the shim would have it do, in a goroutine of its own. So the
+// thread is one of the Go runtime's from its beginning to its end, and its callbacks are nested in a call of C. Of a thread
+// that is not, the runtime has to make out at each callback who calls it, which takes several times as long without cgo.
 func threadMain(body, arg uintptr) { purego.SyscallN(body, arg) }

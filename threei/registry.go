@@ -120,19 +120,14 @@ func (s *System) register(by *cage, target abi.CageID, call abi.Call, grate abi.
 	if port == 0 {
 		return ErrNoGrate
 	}
-	e := grateEntry(port, fn)
-	if call < allCalls && by != c && c.renew(call, e) {
-		return nil
-	}
-	return s.assign(by, c, g, call, e)
+	return s.assign(by, c, g, call, grateEntry(port, fn))
 }
 
-// renew makes e serve the call, if the grate of e does already, or reports false. Then nothing but the function changes,
-// which is what most registrations do: it is assign without the rest.
-func (c *cage) renew(call abi.Call, e entry) bool {
-	c.rowMu.Lock()
+// renewLocked makes e serve the call, if the grate of e does already, or reports false. Then nothing but the function
+// changes, which is what most registrations do: it is setLocked without the rest.
+func (c *cage) renewLocked(call abi.Call, e entry) bool {
+	c.rowMu.AssertHeld()
 	if c.row == 0 {
-		c.rowMu.Unlock()
 		return false
 	}
 	word := &rowAt(c.row).active()[call]
@@ -141,13 +136,16 @@ func (c *cage) renew(call abi.Call, e entry) bool {
 	if same && old != e {
 		word.Store(uint64(e))
 	}
-	c.rowMu.Unlock()
 	return same
 }
 
 // assign makes e, an entry of the grate g, serve the call of c, or all of them, for the cage by.
 func (s *System) assign(by, c, g *cage, call abi.Call, e entry) (err error) {
 	c.rowMu.Lock()
+	if call < allCalls && by != c && c.renewLocked(call, e) {
+		c.rowMu.Unlock()
+		return nil
+	}
 	p := c.pairOfLocked(e.port())
 	if p == nil || by == c {
 		if p, err = s.beginPairLocked(by, c, g, call, e.port()); err != nil {

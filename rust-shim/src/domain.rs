@@ -558,13 +558,13 @@ impl Domain {
     /// A thread has found that the domain is stopping, and is about to leave the guest by an unwinding trap. It is counted
     /// out at once: it runs no more code of the guest, and unwinding takes 15 us of a stop that need not wait for it. What
     /// becomes of its store is as for a thread that was claimed in its sleep.
-    pub fn depart(self: &Arc<Self>, slot: &Arc<Slot>, function: Option<String>) {
-        slot.leaving(function);
+    pub fn depart(self: &Arc<Self>, slot: &Arc<Slot>) {
+        slot.leaving(None);
         faults::late(Point::Depart);
         if !slot.depart() {
             return;
         }
-        // It stays on the list of those that live, which nobody but `threads` reads to the end any more: no lock is worth it.
+        // It stays on the list of those that live, for which there is a lock: whoever reads that now looks at each, too.
         if self.gate.leave() {
             self.finish();
         }
@@ -611,14 +611,12 @@ impl Domain {
         // Atomic waits and pollers: see `waits` and `poller`. Those that are asleep are counted out here and now, and woken
         // in the end: waking takes longer than all the rest, and nobody waits for them.
         faults::late(Point::StopClaim);
-        let mut asleep = Vec::new();
-        lock(&self.threads).live.retain(|_, slot| {
-            let claimed = slot.claim();
-            if claimed {
-                asleep.push(slot.clone());
-            }
-            !claimed
-        });
+        let asleep: Vec<_> = lock(&self.threads)
+            .live
+            .values()
+            .filter(|slot| slot.claim())
+            .cloned()
+            .collect();
         for _ in &asleep {
             let last = self.gate.leave();
             debug_assert!(!last, "this caller is inside as well");

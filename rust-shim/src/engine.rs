@@ -33,8 +33,6 @@ pub struct Settings {
     pub max_call_depth: u32,
     /// Where compiled modules are kept, if anywhere.
     pub cache_dir: Option<String>,
-    /// What the host does with each thread, if it does anything.
-    pub thread_main: ThreadMainFn,
     /// The host's callbacks.
     pub callbacks: Callbacks,
 }
@@ -50,6 +48,8 @@ pub struct Callbacks {
     pub quiescent: QuiescentFn,
     /// Is told of each call that a grate has served, if it is there.
     pub trace: TraceFn,
+    /// Is each thread of the pool, if it is there.
+    pub thread_main: ThreadMainFn,
 }
 
 /// What bounds calls into grates from within grates.
@@ -232,7 +232,7 @@ impl Engine {
                 settings.max_threads,
                 settings.max_idle_threads,
                 settings.stack_bytes,
-                settings.thread_main,
+                settings.callbacks.thread_main,
             ),
             sweeper: Sweeper::default(),
             waker: Waker::default(),

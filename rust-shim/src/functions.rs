@@ -1,8 +1,7 @@
 //! Which function of a guest a thread was in.
 //!
 //! A stop asks that of each thread that runs guest code, while somebody waits for the thread to be gone. Wasmtime's own
-//! backtrace walks the whole stack and describes up to 64 frames of it, which took longer than all the rest of a stop (6 us
-//! of 12). All that is wanted is the innermost function, and compiled code notes where it left the guest before it calls out
+//! backtrace walks the whole stack and describes up to 64 frames of it, which takes longer than all the rest. All that is wanted is the innermost function, and compiled code notes where it left the guest before it calls out
 //! of it: so the thread reads that one word ([`Exit`]), and whoever leaves last finds the name ([`Functions`]).
 
 use crate::rewrite::Plan;
@@ -127,6 +126,11 @@ impl Exit {
             let store = *at(vmctx, word.vmctx_store_context()).cast::<*const u8>();
             Exit(at(store, offsets::VMStoreContext(word).last_wasm_exit_pc()).cast())
         }
+    }
+
+    /// Whether it is that of a store.
+    pub fn is_known(self) -> bool {
+        !self.0.is_null()
     }
 
     /// Where a call from the guest's code that has not returned will return to. 0: not known.

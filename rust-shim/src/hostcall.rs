@@ -120,7 +120,7 @@ fn make_syscall(
             match grate::serve(os, Some(&frame), port, number, values).result() {
                 Ok(_) if frame.quits() => return Err(context.leave(Leave::Quit)),
                 Ok(result) => result,
-                Err(leave) => return Err(leaving(context, leave)),
+                Err(leave) => return Err(context.leave(leave)),
             }
         }
     };
@@ -209,12 +209,12 @@ fn call_host(
     }
     let verdict = match verdict {
         Ok(verdict) => verdict,
-        Err(leave) => return Err(leaving(context, leave)),
+        Err(leave) => return Err(context.leave(leave)),
     };
     context.slot.at_guest();
     faults::late(Point::HostReturn);
     if context.domain.gate.is_closed() {
-        return Err(stopped(context));
+        return Err(context.leave(Leave::Stopped));
     }
     if context.outer().is_some_and(Frame::expired) {
         return Err(context.leave(Leave::Discarded));
@@ -266,22 +266,6 @@ unsafe fn carry_out(
             call.memory_bytes = memory.data().len() as u64;
         }
     }
-}
-
-/// The thread leaves.
-#[cold]
-fn leaving(context: &Context, leave: Leave) -> wasmtime::Error {
-    match leave {
-        Leave::Stopped => stopped(context),
-        other => context.leave(other),
-    }
-}
-
-/// The thread leaves because its domain is stopping. It is counted out before it does.
-fn stopped(context: &Context) -> wasmtime::Error {
-    context.note_exit();
-    context.domain.depart(&context.slot, None);
-    context.leave(Leave::Stopped)
 }
 
 /// Waits in the host's place. The thread's poller is made when it first waits, and kept.
@@ -510,7 +494,7 @@ fn wait(
         Waited::Woken => Ok(0),
         Waited::NotEqual => Ok(1),
         Waited::TimedOut => Ok(2),
-        Waited::Stopped | Waited::Claimed => Err(stopped(context)),
+        Waited::Stopped | Waited::Claimed => Err(context.leave(Leave::Stopped)),
         Waited::Expired => Err(context.leave(Leave::Discarded)),
     }
 }

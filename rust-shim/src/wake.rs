@@ -158,3 +158,54 @@ fn expire(timer: &OwnedFd) {
         // A signal of the host's own runtime; the descriptor is open and a timer's, so that nothing else comes.
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{Callbacks, Engine, Settings};
+    use crate::ffi::types::DomainConfig;
+    use crate::module::Module;
+
+    #[test]
+    fn what_comes_after_the_end_brings_nothing_back() {
+        let engine = Engine::new(Settings {
+            max_threads: 1,
+            max_idle_threads: 1,
+            stack_bytes: 4 << 20,
+            wasm_stack_bytes: 1 << 20,
+            max_call_depth: 1,
+            cache_dir: None,
+            callbacks: Callbacks {
+                host_call: None,
+                thread_end: None,
+                quiescent: None,
+                trace: None,
+                thread_main: None,
+            },
+        });
+        let module = Module::load(&engine.unwrap(), b"(module)").unwrap();
+        let config = DomainConfig {
+            struct_size: size_of::<DomainConfig>() as u32,
+            reserved: 0,
+            user: 0,
+            max_memory_bytes: 0,
+            max_threads: 0,
+            handlers: std::ptr::null(),
+            cage: 0,
+            grate_grace_ns: 0,
+        };
+        let domain = Domain::new(&module, &config).unwrap();
+        let waker = Waker::default();
+        waker.close();
+        waker.wake_later(domain.clone());
+        waker.close();
+        assert!(matches!(*lock(&waker.running), Is::Closed));
+        assert!(lock(&waker.shared.state).domains.is_empty());
+
+        let waker = Waker::default();
+        waker.wake_later(domain);
+        assert!(matches!(*lock(&waker.running), Is::Running(_)));
+        waker.close();
+        assert!(lock(&waker.shared.state).domains.is_empty());
+    }
+}

@@ -166,7 +166,6 @@ pub unsafe extern "C" fn lindshim_engine_new(
                 max_idle_threads: or(config.max_idle_threads, 64),
                 stack_bytes: or(config.stack_bytes, 4 << 20),
                 wasm_stack_bytes: or(config.wasm_stack_bytes, 1 << 20),
-                thread_main: config.thread_main,
                 max_call_depth: match config.max_call_depth {
                     0 => 16,
                     depth if depth <= 64 => depth,
@@ -183,6 +182,7 @@ pub unsafe extern "C" fn lindshim_engine_new(
                     thread_end: config.thread_end,
                     quiescent: config.quiescent,
                     trace: config.trace,
+                    thread_main: config.thread_main,
                 },
             })?;
             put(engine, ENGINES.insert(|_| made), "engine")
