@@ -40,33 +40,32 @@ func (t *Table) Close(fd FD) error {
 // their handlers in ascending order of the descriptors. It answers the handlers that failed; the others have run all the
 // same.
 func (t *Table) CloseOnExecAll() []CloseError {
-	was, used := t.takeMarked()
+	was, marked := t.takeMarked()
 	if was == nil {
 		return nil
 	}
 	d := dropper{ts: t.ts, cage: t.cage}
-	for fd := range used.All() {
-		if s := (*was)[fd].Load(); s.closesOnExec() {
-			d.add(FD(fd), s)
-		}
+	for fd := range marked.All() {
+		d.add(FD(fd), (*was)[fd].Load())
 	}
 	return d.end()
 }
 
 // takeMarked takes all descriptors out of the table that are marked CloseOnExec. It answers the table as it was before,
-// or nil if none is marked; the table references of the marked ones are the caller's to drop.
-func (t *Table) takeMarked() (was *slots, used ids.Set) {
+// or nil if none is marked, and those that were; their table references are the caller's to drop. The other slots of was
+// are still the table's, where they may be closed and opened anew, marked, as soon as t.mu is free.
+func (t *Table) takeMarked() (was *slots, marked ids.Set) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	was, used = t.now.Load(), t.used
-	all, marked := 0, 0
+	was, used := t.now.Load(), t.used
+	all, n := 0, 0
 	for fd := range used.All() {
 		all++
 		if (*was)[fd].Load().closesOnExec() {
-			marked++
+			n++
 		}
 	}
-	switch marked {
+	switch n {
 	case 0:
 		return nil, ids.Set{}
 	case all:
@@ -80,6 +79,9 @@ func (t *Table) takeMarked() (was *slots, used ids.Set) {
 			(*left)[fd] = atomic.Pointer[slot]{} // not published yet
 			leftUsed.Remove(fd)
 		}
+	}
+	for fd := range leftUsed.All() {
+		used.Remove(fd) // it is nobody else's any more
 	}
 	t.now.Store(left)
 	t.used = leftUsed

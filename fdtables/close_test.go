@@ -272,6 +272,49 @@ func TestCloseOnExecAll_ClosesTheMarkedOnesOnly(t *testing.T) {
 	open(t, tab, 1001, 3)
 }
 
+// TestCloseOnExecAll_LeavesWhatIsMarkedLater has a handler that closes an unmarked descriptor while exec still goes through
+// the marked ones, and opens it anew, marked, in its place: that one is not exec's.
+func TestCloseOnExecAll_LeavesWhatIsMarkedLater(t *testing.T) {
+	const (
+		marked = 3 * 64 // some batches: the handlers of the first run before the last is looked at
+		kept   = marked
+		later  = 1000 // an underfd
+	)
+	ts := fdtables.New(fdtables.Config{})
+	tab := newTable(t, ts, 2)
+	for fd := range fdtables.FD(marked) {
+		if err := tab.OpenAt(fd, fdtables.KindKernel, uint64(fd), true, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	open(t, tab, kept, kept)
+	ts.RegisterCloseHandlers(fdtables.KindKernel, fdtables.Handlers{Last: func(e fdtables.Entry, _ uint64) error {
+		if e.UnderFD != 0 {
+			return nil
+		}
+		return errors.Join(tab.Close(kept), tab.OpenAt(kept, pipeKind, later, true, 0))
+	}})
+	heard := record(ts, pipeKind)
+	if failed := tab.CloseOnExecAll(); failed != nil {
+		t.Fatalf("CloseOnExecAll() = %v", failed)
+	}
+	wantCalls(t, heard, call{entry(kept), 0})
+	wantTable(t, tab, map[fdtables.FD]uint64{kept: later})
+	if n, _ := ts.References(pipeKind, later); n != 1 {
+		t.Errorf("%d references to what was opened, want 1", n)
+	}
+	ref, errno := tab.Acquire(kept)
+	if errno != 0 {
+		t.Fatalf("Acquire = %v", errno)
+	}
+	ref.Release()
+	if failed := tab.CloseOnExecAll(); failed != nil {
+		t.Fatalf("CloseOnExecAll() = %v", failed)
+	}
+	wantCalls(t, heard, call{fdtables.Entry{Kind: pipeKind, UnderFD: later, CloseOnExec: true}, 0})
+	wantOpen(t, ts, 0)
+}
+
 func TestFork_SharesEveryUnderFD(t *testing.T) {
 	ts := fdtables.New(fdtables.Config{})
 	c, a := record(ts, pipeKind), newTable(t, ts, 2)
