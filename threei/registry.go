@@ -134,7 +134,7 @@ func (c *cage) renewLocked(call abi.Call, e entry) bool {
 	old := entry(word.Load())
 	same := (old^e)>>portShift == 0 // so are the kind and the port
 	if same && old != e {
-		word.Store(uint64(e))
+		storeRelease(word, uint64(e))
 	}
 	return same
 }
@@ -386,7 +386,7 @@ func (c *cage) setLocked(r *row, call abi.Call, e entry, p *pair) {
 			p.add(call)
 		}
 	}
-	word.Store(uint64(e)) // one step for every reader
+	storeRelease(word, uint64(e)) // one step for every reader
 }
 
 // fillLocked makes e serve every call; p is the pair that it belongs to, nil if it is no grate's.

@@ -153,15 +153,15 @@ func (r *row) active() *half { return &r.halves[r.version.Load()&1] }
 func (r *row) at(call abi.Call) entry { return entry(r.active()[call].Load()) }
 
 // set makes e serve the call: one step for every reader.
-func (r *row) set(call abi.Call, e entry) { r.active()[call].Store(uint64(e)) }
+func (r *row) set(call abi.Call, e entry) { storeRelease(&r.active()[call], uint64(e)) }
 
 // replace makes each call be served by what fill says, which may look at the row as it is: one step for every reader.
 func (r *row) replace(fill func(call abi.Call) entry) {
 	other := &r.halves[(r.version.Load()+1)&1]
 	for i := range other {
-		// Most words are 0 and stay so: a load is much cheaper than a store here.
+		// Most words are 0 and stay so: who only reads makes no memory of them.
 		if e := uint64(fill(abi.Call(i))); other[i].Load() != e {
-			other[i].Store(e)
+			storeRelease(&other[i], e)
 		}
 	}
 	r.version.Add(1)
@@ -172,7 +172,7 @@ func (r *row) clear() {
 	for h := range r.halves {
 		for i := range r.halves[h] {
 			if r.halves[h][i].Load() != 0 {
-				r.halves[h][i].Store(0)
+				storeRelease(&r.halves[h][i], 0)
 			}
 		}
 	}
