@@ -394,7 +394,8 @@ typedef struct lindshim_engine_config_t {
   uint32_t struct_size;
   // `LINDSHIM_ABI_VERSION`.
   uint32_t abi_version;
-  // The most OS threads at once, idle ones included. 0: 4096.
+  // The most OS threads at once, idle ones included. 0: 4096. Those of a domain that has reported count until they have
+  // unwound; who starts a thread when nothing else is in the way waits for one, which may take some 100 us.
   uint64_t max_threads;
   // The most OS threads that are kept for reuse. 0: 64.
   uint64_t max_idle_threads;

@@ -353,7 +353,7 @@ impl Domain {
     /// Runs a thread on one of the engine's.
     fn run(self: &Arc<Self>, job: Job) -> Result<u32> {
         let tid = job.slot.tid;
-        match self.engine.pool.run(job) {
+        match self.engine.pool.run(job, || self.engine.waker.wake_now()) {
             Ok(()) => Ok(tid),
             Err((job, err)) => {
                 self.abandon(&job.slot);
@@ -373,7 +373,8 @@ impl Domain {
     /// Keeps a thread until the host runs it.
     fn keep_begun(self: &Arc<Self>, job: Job) -> Result<u32> {
         let tid = job.slot.tid;
-        if let Err(err) = self.engine.pool.admit() {
+        let waker = &self.engine.waker;
+        if let Err(err) = self.engine.pool.admit(|| waker.wake_now()) {
             self.abandon(&job.slot);
             return Err(err);
         }
@@ -414,7 +415,7 @@ impl Domain {
             return Ok(());
         }
         pool.dismiss();
-        if let Err((job, err)) = pool.run(job) {
+        if let Err((job, err)) = pool.run(job, || self.engine.waker.wake_now()) {
             job.fail(err);
         }
         Ok(())
@@ -550,6 +551,7 @@ impl Domain {
             drop(store);
         }
         lock(&self.threads).live.remove(&slot.tid);
+        self.comes_back(slot);
         if self.gate.leave() {
             self.finish();
         }
@@ -564,6 +566,7 @@ impl Domain {
         if !slot.depart() {
             return;
         }
+        self.comes_back(slot);
         // It stays on the list of those that live, for which there is a lock: whoever reads that now looks at each, too.
         if self.gate.leave() {
             self.finish();
@@ -617,15 +620,19 @@ impl Domain {
             .filter(|slot| slot.claim())
             .cloned()
             .collect();
-        for _ in &asleep {
+        for slot in &asleep {
+            if !slot.worker {
+                self.engine.pool.one_will_come_back(); // a worker has no thread of its own
+            }
             let last = self.gate.leave();
             debug_assert!(!last, "this caller is inside as well");
         }
         // Behind a claimed worker there is a caller of another domain, who must not wait for the rest of this one to leave.
         let callers_wait = asleep.iter().any(|slot| slot.worker);
+        let all_awake = asleep.is_empty();
         *lock(&self.asleep) = asleep;
         if callers_wait {
-            self.engine.waker.wake_later(self.clone());
+            self.engine.waker.wake_soon(self.clone());
         }
         // The others are on their way into the queue or out of it.
         let awake: Vec<_> = slots
@@ -667,6 +674,17 @@ impl Domain {
         if self.gate.leave() {
             self.finish();
         }
+        // They would only be in the way of what somebody waits for.
+        if !all_awake && !callers_wait {
+            self.engine.waker.wake_later(self.clone());
+        }
+    }
+
+    /// The calling thread, which was this guest thread, is about to be out of the domain, and goes back to the pool.
+    fn comes_back(&self, slot: &Slot) {
+        if !slot.worker && slot.os().is_some() {
+            self.engine.pool.comes_back();
+        }
     }
 
     /// Counts out the threads that the host has not begun to run: nobody need wait until it does.
@@ -680,15 +698,6 @@ impl Domain {
             self.engine.pool.dismiss();
             let last = self.gate.leave();
             debug_assert!(!last, "the caller is inside as well");
-        }
-    }
-
-    /// Nothing is inside, and nothing will be: tells the host. Called once, by whoever left last.
-    pub fn finish(self: &Arc<Self>) {
-        self.complete();
-        // Last: they would only be in the way of what somebody waits for.
-        if !lock(&self.asleep).is_empty() {
-            self.engine.waker.wake_later(self.clone());
         }
     }
 
@@ -734,8 +743,8 @@ impl Domain {
         waits::unpark(&inside);
     }
 
-    /// Tells the host that nothing is inside, and nothing will be.
-    fn complete(&self) {
+    /// Nothing is inside, and nothing will be: tells the host. Called once, by whoever left last.
+    pub fn finish(&self) {
         faults::late(Point::Quiescent);
         let quiescent_ns = clock::now_ns();
         let threads: Vec<Thread> = std::mem::take(&mut *lock(&self.stopped))

@@ -27,6 +27,8 @@ pub enum Mutation {
     IdleKept,
     /// The last thread of the pool says nothing.
     EmptyUntold,
+    /// A thread that comes back says nothing to who waits for room.
+    RoomUntold,
     /// Who gives a worker back looks for waiters before the worker is idle.
     HandOverEarly,
     /// Who waits for a worker does not look for an idle one again.

@@ -7,13 +7,19 @@
 use crate::error::{Error, Result, Status};
 use crate::faults::{self, Point};
 use crate::ffi::types::ThreadMainFn;
+use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::sync::{
     Arc, Builder, Condvar, JoinHandle, Mutation, Mutex, MutexGuard, PoisonError, mutated,
+    per_thread,
 };
 use crate::thread::Job;
 use std::cell::Cell;
 use std::os::raw::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+/// How long who wants a thread waits for one that is about to come back. Little holds it up but the operating system.
+const COMES_BACK_WITHIN: Duration = Duration::from_millis(100);
 
 /// The threads of one engine.
 #[derive(Debug)]
@@ -22,9 +28,13 @@ pub struct Pool {
     max_idle: usize,
     stack_bytes: usize,
     thread_main: ThreadMainFn,
+    /// How many threads are out of their domains, or never to be inside again, and have yet to come back.
+    coming_back: AtomicUsize,
     state: Mutex<State>,
     /// Signalled when `live` becomes zero and the pool is closing.
     empty: Condvar,
+    /// Signalled when a thread has come back and somebody waits for room.
+    room: Condvar,
 }
 
 /// Guarded by `Pool::state`.
@@ -33,6 +43,8 @@ struct State {
     idle: Vec<Arc<Worker>>,
     /// The pool's threads, idle ones included, and those of the host that were counted in.
     live: usize,
+    /// How many wait for room.
+    waiting: usize,
     next_id: u64,
     closing: bool,
     /// Handles of the threads that live, by worker id.
@@ -99,6 +111,11 @@ thread_local! {
     static ROLE: Cell<Role> = const { Cell::new(Role::None) };
 }
 
+per_thread! {
+    /// Whether the job that the thread runs has left its domain, or is about to.
+    static LEAVES: Cell<bool> = Cell::new(false);
+}
+
 impl Pool {
     /// A pool without threads.
     pub fn new(
@@ -112,8 +129,10 @@ impl Pool {
             max_idle,
             stack_bytes,
             thread_main,
+            coming_back: AtomicUsize::new(0),
             state: Mutex::default(),
             empty: Condvar::new(),
+            room: Condvar::new(),
         })
     }
 
@@ -127,12 +146,65 @@ impl Pool {
         (state.live - state.idle.len(), state.idle.len())
     }
 
-    /// Runs the job on a thread of its own. On failure the job is handed back, unrun.
-    pub fn run(self: &Arc<Self>, job: Job) -> std::result::Result<(), (Job, Error)> {
+    /// A thread that runs a job has been counted out of its domain in its sleep, and will come back when it is woken.
+    pub fn one_will_come_back(&self) {
+        self.coming_back.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// The calling thread runs a job, is about to leave its domain, and comes back.
+    pub fn comes_back(&self) {
+        LEAVES.with(|leaves| leaves.set(true));
+        self.one_will_come_back();
+    }
+
+    /// Whether others than the calling thread are to come back.
+    fn others_come_back(&self) -> bool {
+        // One that was asleep may have come back before it was said that it would: then this is one less for a moment.
+        let all = self.coming_back.load(Ordering::SeqCst) as isize;
+        all > isize::from(LEAVES.with(Cell::get))
+    }
+
+    /// The state, in which there is room for one more thread. As long as there is none only because threads are to come back,
+    /// waits for them: after `wake`, which wakes those that sleep, they are on their way, unless the host holds one up in a
+    /// callback.
+    fn with_room(&self, wake: impl FnOnce()) -> Result<MutexGuard<'_, State>> {
         let mut state = self.state();
-        if let Err(err) = state.check(self.max_threads) {
-            return Err((job, err));
+        let Err(refused) = state.check(self.max_threads) else {
+            return Ok(state);
+        };
+        if state.closing || !self.others_come_back() {
+            return Err(refused);
         }
+        drop(state);
+        wake();
+        let begin = Instant::now();
+        state = self.state();
+        while state.check(self.max_threads).is_err() && !state.closing && self.others_come_back() {
+            let Some(left) = COMES_BACK_WITHIN.checked_sub(begin.elapsed()) else {
+                break;
+            };
+            state.waiting += 1;
+            state = self
+                .room
+                .wait_timeout(state, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+            state.waiting -= 1;
+        }
+        state.check(self.max_threads).map(|()| state)
+    }
+
+    /// Runs the job on a thread of its own. On failure the job is handed back, unrun. `wake` wakes threads that have nothing
+    /// left to do but to come back, if they are in the way.
+    pub fn run(
+        self: &Arc<Self>,
+        job: Job,
+        wake: impl FnOnce(),
+    ) -> std::result::Result<(), (Job, Error)> {
+        let mut state = match self.with_room(wake) {
+            Ok(state) => state,
+            Err(err) => return Err((job, err)),
+        };
         if let Some(worker) = state.idle.pop() {
             if mutated(Mutation::IdleKept) {
                 state.idle.push(worker.clone());
@@ -202,37 +274,50 @@ impl Pool {
         ROLE.set(Role::Worker);
         loop {
             let Mail::Job(job) = worker.wait() else {
-                break;
+                let mut state = self.state();
+                state.ended.push(worker.id);
+                self.one_less(&mut state);
+                return;
             };
-            // A panic in here is a bug of the shim; the job's own guards have let the domain go, so the thread is fit
-            // for the next job.
-            let _ = catch_unwind(AssertUnwindSafe(|| job.run()));
+            perform(job);
             faults::late(Point::ThreadIdle);
             let mut state = self.state();
+            self.is_back();
             let closing = state.closing && !mutated(Mutation::IdleUnchecked);
             if closing || state.idle.len() >= self.max_idle {
-                break;
+                state.ended.push(worker.id);
+                self.one_less(&mut state);
+                return;
             }
             state.idle.push(worker.clone());
+            self.tell_of_room(&state);
         }
-        let mut state = self.state();
-        state.ended.push(worker.id);
-        self.one_less(&mut state);
+    }
+
+    /// The calling thread has come back. The lock is held until it has made room: who waits for that sees both.
+    fn is_back(&self) {
+        self.coming_back.fetch_sub(1, Ordering::SeqCst);
+        LEAVES.with(|leaves| leaves.set(false));
+    }
+
+    fn tell_of_room(&self, state: &State) {
+        if state.waiting > 0 && !mutated(Mutation::RoomUntold) {
+            self.room.notify_all();
+        }
     }
 
     fn one_less(&self, state: &mut State) {
         state.live -= 1;
+        self.tell_of_room(state);
         // Who waits has said so before: see `close`. To tell nobody is a system call all the same.
         if state.live == 0 && state.closing && !mutated(Mutation::EmptyUntold) {
             self.empty.notify_all();
         }
     }
 
-    /// Counts in a thread of the host's, which `run_here` or `dismiss` counts out.
-    pub fn admit(&self) -> Result<()> {
-        let mut state = self.state();
-        state.check(self.max_threads)?;
-        state.live += 1;
+    /// Counts in a thread of the host's, which `run_here` or `dismiss` counts out. `wake` is as for `run`.
+    pub fn admit(&self, wake: impl FnOnce()) -> Result<()> {
+        self.with_room(wake)?.live += 1;
         Ok(())
     }
 
@@ -246,9 +331,11 @@ impl Pool {
     /// Preconditions: the caller is no thread of a pool, nor runs a job already.
     pub fn run_here(&self, job: Job) {
         ROLE.set(Role::Host);
-        let _ = catch_unwind(AssertUnwindSafe(|| job.run())); // see `work`
+        perform(job);
         ROLE.set(Role::None);
-        self.dismiss();
+        let mut state = self.state();
+        self.is_back();
+        self.one_less(&mut state);
     }
 
     /// Whether the calling thread runs a job of a pool's, and would wait for itself if it waited for the pool to be empty.
@@ -285,6 +372,12 @@ impl Pool {
             let _ = handle.join();
         }
     }
+}
+
+/// Runs the job. A panic in here is a bug of the shim; the job's own guards have let the domain go, so the thread is fit for
+/// the next.
+fn perform(job: Job) {
+    let _ = catch_unwind(AssertUnwindSafe(|| job.run()));
 }
 
 /// A thread's body, for the host to call.

@@ -23,6 +23,17 @@ macro_rules! process {
 }
 pub(crate) use process;
 
+/// A variable of each thread.
+macro_rules! per_thread {
+    ($(#[$doc:meta])* static $name:ident: $ty:ty = $value:expr;) => {
+        std::thread_local! {
+            $(#[$doc])*
+            static $name: $ty = const { $value };
+        }
+    };
+}
+pub(crate) use per_thread;
+
 /// The word at this address.
 ///
 /// # Safety

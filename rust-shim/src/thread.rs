@@ -390,7 +390,8 @@ fn format_backtrace(trace: &WasmBacktrace, functions: &Functions) -> String {
 }
 
 impl Job {
-    /// Runs the thread until it has left its domain for good.
+    /// Runs the thread until it has left its domain for good. Before it is told that nothing is inside, the pool was told that
+    /// this thread comes back.
     pub fn run(self) {
         let Job {
             domain,

@@ -4,6 +4,8 @@
 //! microseconds where the sleeper's processor is idle, several times the rest of a stop. So a stop leaves its domain here,
 //! sets a timer and goes on. The timer's interrupt wakes this module's one thread, which wakes all that has come together
 //! by then: a host that ends a thousand programs pays for it once. It sleeps without a timeout while there is nothing.
+//!
+//! Who needs one of these threads before does not wait for the timer: see `Pool::run`.
 
 use crate::domain::Domain;
 use crate::error::{Error, Result};
@@ -12,8 +14,13 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-/// How much later: longer than the rest of a stop takes, and short beside what memory it holds costs.
-const LATER_NS: i64 = 100_000;
+/// How much later: beyond the next tick of Linux's clock, which a processor that runs a stop has coming (every 4 ms, as
+/// kernels are mostly configured). To set a timer that is due before that means to set the hardware's, which in a virtual
+/// machine is the hypervisor's to do, and would be a third of a stop.
+const LATER_NS: i64 = 5_000_000;
+
+/// The same where somebody waits for the threads: longer than the rest of a stop takes.
+const SOON_NS: i64 = 100_000;
 
 /// The waker of one engine. Its timer and thread are made when first needed.
 #[derive(Debug, Default)]
@@ -47,6 +54,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     domains: Vec<Arc<Domain>>,
+    /// How far away the timer was set for them.
+    within_ns: i64,
     closing: bool,
 }
 
@@ -55,9 +64,26 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Waker {
-    /// Wakes the claimed threads of a domain soon. It does not block; without a timer or a thread to be had, and after
+    /// Wakes the claimed threads of a domain later. It does not block; without a timer or a thread to be had, and after
     /// `close`, it wakes them here and now.
     pub fn wake_later(&self, domain: Arc<Domain>) {
+        self.wake_within(domain, LATER_NS);
+    }
+
+    /// The same, but for threads that somebody waits for.
+    pub fn wake_soon(&self, domain: Arc<Domain>) {
+        self.wake_within(domain, SOON_NS);
+    }
+
+    /// Wakes what is left to be woken.
+    pub fn wake_now(&self) {
+        let domains = std::mem::take(&mut lock(&self.shared.state).domains);
+        for domain in &domains {
+            domain.wake_claimed();
+        }
+    }
+
+    fn wake_within(&self, domain: Arc<Domain>, ns: i64) {
         let mut running = lock(&self.running);
         if let Is::Idle = *running
             && let Ok(it) = self.shared.start()
@@ -67,8 +93,9 @@ impl Waker {
         if let Is::Running(it) = &*running {
             let mut state = lock(&self.shared.state);
             state.domains.push(domain);
-            if state.domains.len() == 1 {
-                set(&it.timer, LATER_NS);
+            if state.domains.len() == 1 || ns < state.within_ns {
+                state.within_ns = ns;
+                set(&it.timer, ns);
             }
             return;
         }

@@ -396,6 +396,41 @@ fn limits_on_threads_are_told_and_leak_nothing() {
     host.finish(&[domain], &[module]);
 }
 
+/// Who has been told that a program has ended finds room for the next, though the threads of the first, which were asleep, in
+/// the guest or in a host call, have yet to come back.
+#[test]
+fn there_is_room_for_the_next_program_once_one_has_ended() {
+    let host = host_with(|config| config.max_threads = 3);
+    for body in [
+        "(drop (memory.atomic.wait32 (i32.const 0) (i32.const 0) (i64.const -1)))",
+        "(loop $l (br $l))",
+        "call $block",
+    ] {
+        let module = host.load(&format!(
+            r#"(module {MEMORY} (import "host" "spawn" (func $spawn (param i32) (result i32)))
+              (import "host" "mark" (func $mark)) (import "host" "block" (func $block))
+              (func (export "wasi_thread_start") (param i32 i32) call $mark {body})
+              (func (export "_start")
+                (if (i32.lt_s (call $spawn (i32.const 0)) (i32.const 0)) (then unreachable))
+                (if (i32.lt_s (call $spawn (i32.const 0)) (i32.const 0)) (then unreachable))
+                call $mark {body}))"#
+        ));
+        for _ in 0..100 {
+            let (domain, user) = host.domain(module);
+            host.start(domain);
+            marks(user, 3);
+            stop(domain);
+            report(user);
+            check(
+                unsafe { lindshim_domain_delete(domain, std::ptr::null_mut()) },
+                &no_error(),
+            );
+        }
+        unsafe { lindshim_module_delete(module, std::ptr::null_mut()) };
+    }
+    host.finish(&[], &[]);
+}
+
 #[test]
 fn bad_modules_are_clear_errors() {
     let host = host();

@@ -107,7 +107,7 @@ pub mod frame {
 
 /// Jobs.
 pub mod thread {
-    /// What a thread of the pool runs.
+    /// What a thread of the pool runs. It says to the pool that the thread comes back.
     pub struct Job(pub Box<dyn FnOnce() + Send>);
 
     impl std::fmt::Debug for Job {

@@ -34,6 +34,14 @@ macro_rules! process {
 }
 pub(crate) use process;
 
+/// A variable of each thread.
+macro_rules! per_thread {
+    ($(#[$doc:meta])* static $name:ident: $ty:ty = $value:expr;) => {
+        loom::thread_local! { static $name: $ty = $value; }
+    };
+}
+pub(crate) use per_thread;
+
 /// The word at this address.
 ///
 /// # Safety

@@ -4,26 +4,28 @@ use lindshim_loom::mutation::Mutation;
 use lindshim_loom::pool::Pool;
 use lindshim_loom::thread::Job;
 use lindshim_loom::{check, finds};
+use loom::sync::atomic::AtomicBool;
 use loom::thread;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
-fn job(ran: &Arc<AtomicUsize>) -> Job {
-    let ran = ran.clone();
+fn job(pool: &Arc<Pool>, ran: &Arc<AtomicUsize>) -> Job {
+    let (pool, ran) = (pool.clone(), ran.clone());
     Job(Box::new(move || {
+        pool.comes_back();
         ran.fetch_add(1, SeqCst);
     }))
 }
 
 fn run(pool: &Arc<Pool>, ran: &Arc<AtomicUsize>) -> usize {
-    pool.run(job(ran)).is_ok().into()
+    pool.run(job(pool, ran), || {}).is_ok().into()
 }
 
 /// The same on the calling thread.
 fn run_here(pool: &Arc<Pool>, ran: &Arc<AtomicUsize>) -> usize {
-    let admitted = pool.admit().is_ok();
+    let admitted = pool.admit(|| {}).is_ok();
     if admitted {
-        pool.run_here(job(ran));
+        pool.run_here(job(pool, ran));
     }
     admitted.into()
 }
@@ -94,10 +96,71 @@ fn a_job_of_the_hosts_counts() {
     });
 }
 
+/// There is room for one job, and `begin` has given it away: what comes once that job has left gets it. (Time stands still
+/// here: nobody is let go by the deadline.)
+fn room(begin: fn(&Arc<Pool>, Job) -> Option<thread::JoinHandle<()>>) {
+    check(3, move || {
+        let (pool, ran) = (Pool::new(1, 1, 0, None), Arc::new(AtomicUsize::new(0)));
+        let has_left = Arc::new(AtomicBool::new(false)); // loom's, so that who has seen it has seen what was before
+        let (at, its) = (pool.clone(), (ran.clone(), has_left.clone()));
+        let leaves = Job(Box::new(move || {
+            at.comes_back();
+            its.0.fetch_add(1, SeqCst);
+            its.1.store(true, SeqCst);
+        }));
+        let other = begin(&pool, leaves);
+        let left = has_left.load(SeqCst);
+        let taken = run(&pool, &ran);
+        assert!(taken == 1 || !left, "there was no room after all");
+        if let Some(other) = other {
+            other.join().unwrap();
+        }
+        pool.close();
+        assert_eq!(ran.load(SeqCst), 1 + taken);
+        assert_eq!(pool.counts(), (0, 0));
+    });
+}
+
+#[test]
+fn room_on_the_pools_thread() {
+    room(|pool, job| {
+        assert!(pool.run(job, || {}).is_ok());
+        None
+    });
+}
+
+#[test]
+fn room_on_the_hosts_thread() {
+    room(|pool, job| {
+        assert!(pool.admit(|| {}).is_ok());
+        let pool = pool.clone();
+        Some(thread::spawn(move || pool.run_here(job)))
+    });
+}
+
+/// A job that has left wants room for another, and is in the way itself: it does not wait for itself.
+#[test]
+fn no_room_beside_oneself() {
+    check(3, || {
+        let (pool, ran) = (Pool::new(1, 1, 0, None), Arc::new(AtomicUsize::new(0)));
+        let inside = pool.clone();
+        let selfish = Job(Box::new(move || {
+            inside.comes_back();
+            assert!(inside.admit(|| {}).is_err());
+        }));
+        assert!(pool.run(selfish, || {}).is_ok());
+        let refused = pool.run(job(&pool, &ran), || {}).is_err();
+        pool.close();
+        assert_eq!(ran.load(SeqCst), usize::from(!refused));
+    });
+}
+
 #[test]
 fn loom_finds_what_is_wrong_with_a_pool() {
     finds(Mutation::IdleUnchecked, "two_jobs_and_the_end");
     finds(Mutation::IdleKept, "two_jobs_and_the_end");
     finds(Mutation::EmptyUntold, "two_jobs_and_the_end");
     finds(Mutation::EmptyUntold, "a_job_of_the_hosts_and_the_end");
+    finds(Mutation::RoomUntold, "room_on_the_pools_thread");
+    finds(Mutation::RoomUntold, "room_on_the_hosts_thread");
 }
