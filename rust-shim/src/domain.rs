@@ -629,10 +629,10 @@ impl Domain {
         }
         // Behind a claimed worker there is a caller of another domain, who must not wait for the rest of this one to leave.
         let callers_wait = asleep.iter().any(|slot| slot.worker);
-        let all_awake = asleep.is_empty();
+        let sleepers = asleep.len();
         *lock(&self.asleep) = asleep;
         if callers_wait {
-            self.engine.waker.wake_soon(self.clone());
+            self.engine.waker.wake_later(self.clone(), sleepers, true);
         }
         // The others are on their way into the queue or out of it.
         let awake: Vec<_> = slots
@@ -675,8 +675,8 @@ impl Domain {
             self.finish();
         }
         // They would only be in the way of what somebody waits for.
-        if !all_awake && !callers_wait {
-            self.engine.waker.wake_later(self.clone());
+        if sleepers > 0 && !callers_wait {
+            self.engine.waker.wake_later(self.clone(), sleepers, false);
         }
     }
 

@@ -19,8 +19,11 @@ use std::thread::JoinHandle;
 /// machine is the hypervisor's to do, and would be a third of a stop.
 const LATER_NS: i64 = 5_000_000;
 
-/// The same where somebody waits for the threads: longer than the rest of a stop takes.
+/// The same where somebody waits for the threads, or many have come together: longer than the rest of a stop takes.
 const SOON_NS: i64 = 100_000;
+
+/// How many threads are many: programs that are started meanwhile get others, which the caches do not know.
+const MANY: usize = 16;
 
 /// The waker of one engine. Its timer and thread are made when first needed.
 #[derive(Debug, Default)]
@@ -54,9 +57,18 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     domains: Vec<Arc<Domain>>,
+    /// How many threads of theirs were claimed.
+    threads: usize,
     /// How far away the timer was set for them.
     within_ns: i64,
     closing: bool,
+}
+
+impl State {
+    fn take(&mut self) -> Vec<Arc<Domain>> {
+        self.threads = 0;
+        std::mem::take(&mut self.domains)
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -64,26 +76,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Waker {
-    /// Wakes the claimed threads of a domain later. It does not block; without a timer or a thread to be had, and after
-    /// `close`, it wakes them here and now.
-    pub fn wake_later(&self, domain: Arc<Domain>) {
-        self.wake_within(domain, LATER_NS);
-    }
-
-    /// The same, but for threads that somebody waits for.
-    pub fn wake_soon(&self, domain: Arc<Domain>) {
-        self.wake_within(domain, SOON_NS);
-    }
-
     /// Wakes what is left to be woken.
     pub fn wake_now(&self) {
-        let domains = std::mem::take(&mut lock(&self.shared.state).domains);
+        let domains = lock(&self.shared.state).take();
         for domain in &domains {
             domain.wake_claimed();
         }
     }
 
-    fn wake_within(&self, domain: Arc<Domain>, ns: i64) {
+    /// Wakes the claimed threads of a domain later, of which there are so many, or soon if somebody waits for them. It does
+    /// not block; without a timer or a thread to be had, and after `close`, it wakes them here and now.
+    pub fn wake_later(&self, domain: Arc<Domain>, threads: usize, soon: bool) {
         let mut running = lock(&self.running);
         if let Is::Idle = *running
             && let Ok(it) = self.shared.start()
@@ -93,6 +96,11 @@ impl Waker {
         if let Is::Running(it) = &*running {
             let mut state = lock(&self.shared.state);
             state.domains.push(domain);
+            state.threads += threads;
+            let ns = match soon || state.threads >= MANY {
+                true => SOON_NS,
+                false => LATER_NS,
+            };
             if state.domains.len() == 1 || ns < state.within_ns {
                 state.within_ns = ns;
                 set(&it.timer, ns);
@@ -143,7 +151,7 @@ impl Shared {
             expire(timer);
             let (domains, closing) = {
                 let mut state = lock(&self.state);
-                (std::mem::take(&mut state.domains), state.closing)
+                (state.take(), state.closing)
             };
             faults::late(Point::Wake);
             for domain in &domains {
@@ -193,9 +201,8 @@ mod tests {
     use crate::ffi::types::DomainConfig;
     use crate::module::Module;
 
-    #[test]
-    fn what_comes_after_the_end_brings_nothing_back() {
-        let engine = Engine::new(Settings {
+    fn engine() -> Arc<Engine> {
+        Engine::new(Settings {
             max_threads: 1,
             max_idle_threads: 1,
             stack_bytes: 4 << 20,
@@ -209,8 +216,12 @@ mod tests {
                 trace: None,
                 thread_main: None,
             },
-        });
-        let module = Module::load(&engine.unwrap(), b"(module)").unwrap();
+        })
+        .unwrap()
+    }
+
+    fn domain(engine: &Arc<Engine>) -> Arc<Domain> {
+        let module = Module::load(engine, b"(module)").unwrap();
         let config = DomainConfig {
             struct_size: size_of::<DomainConfig>() as u32,
             reserved: 0,
@@ -221,18 +232,46 @@ mod tests {
             cage: 0,
             grate_grace_ns: 0,
         };
-        let domain = Domain::new(&module, &config).unwrap();
+        Domain::new(&module, &config).unwrap()
+    }
+
+    #[test]
+    fn what_comes_after_the_end_brings_nothing_back() {
+        let engine = engine();
+        let domain = domain(&engine);
         let waker = Waker::default();
         waker.close();
-        waker.wake_later(domain.clone());
+        waker.wake_later(domain.clone(), 1, false);
         waker.close();
         assert!(matches!(*lock(&waker.running), Is::Closed));
         assert!(lock(&waker.shared.state).domains.is_empty());
 
         let waker = Waker::default();
-        waker.wake_later(domain);
+        waker.wake_later(domain, 1, false);
         assert!(matches!(*lock(&waker.running), Is::Running(_)));
         waker.close();
         assert!(lock(&waker.shared.state).domains.is_empty());
+    }
+
+    #[test]
+    fn the_timer_is_moved_for_those_that_are_not_to_wait() {
+        let engine = engine();
+        let domain = domain(&engine);
+        let waker = Waker::default();
+        let within = || lock(&waker.shared.state).within_ns;
+        let wake = |threads, soon| waker.wake_later(domain.clone(), threads, soon);
+        wake(1, false);
+        assert_eq!(within(), LATER_NS);
+        wake(MANY - 2, false);
+        assert_eq!(within(), LATER_NS);
+        wake(1, false);
+        assert_eq!(within(), SOON_NS, "there are many");
+        waker.wake_now();
+        assert!(lock(&waker.shared.state).domains.is_empty());
+        wake(1, false);
+        assert_eq!(within(), LATER_NS, "there are few again");
+        wake(1, true);
+        assert_eq!(within(), SOON_NS, "somebody waits");
+        waker.close();
     }
 }
