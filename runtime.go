@@ -8,6 +8,8 @@ import (
 	"slices"
 	"sync"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/lindbridge/lindbridge/abi"
 	"github.com/lindbridge/lindbridge/bridge"
 	"github.com/lindbridge/lindbridge/cage"
@@ -33,6 +35,9 @@ type Runtime struct {
 	watch    *exitcoord.Watch      // of the deadlines of all stops; immutable
 	trace    func(Trace)           // immutable; or nil
 	running  ids.Map[Cage]         // those that are known to 3i
+	// uid, euid, gid and egid are the process's when the runtime was made: to ask for each cage would be four system calls of
+	// a spawn. Immutable.
+	uid, euid, gid, egid uint32
 
 	mu      lockcheck.Mutex[runtimeLock]
 	closing bool                 // guarded by mu
@@ -42,7 +47,8 @@ type Runtime struct {
 	starting sync.WaitGroup
 }
 
-// New makes a runtime. It may block for as long as loading the shim takes.
+// New makes a runtime. It may block for as long as loading the shim takes. The user and group ids that programs see are
+// those that the process has now.
 //
 // # Errors
 //
@@ -54,6 +60,10 @@ func New(cfg Config) (*Runtime, error) {
 		observer: cfg.Observer,
 		watch:    exitcoord.NewWatch(),
 		trace:    cfg.Trace,
+		uid:      uint32(unix.Getuid()),
+		euid:     uint32(unix.Geteuid()),
+		gid:      uint32(unix.Getgid()),
+		egid:     uint32(unix.Getegid()),
 		cages:    make(map[*Cage]struct{}),
 		modules:  make(map[*Module]struct{}),
 	}

@@ -84,8 +84,7 @@ func (rt *Runtime) build(p Program, g *grate) (_ *Cage, err error) {
 	}
 	c.proc, err = rt.host.NewProcess(rawposix.ProcessConfig{
 		Cage: c.ID(), Parent: abi.CageInit, Hooks: (*hooks)(c), Network: p.Network, MaxFDs: p.MaxFDs,
-		UID: uint32(unix.Getuid()), EUID: uint32(unix.Geteuid()),
-		GID: uint32(unix.Getgid()), EGID: uint32(unix.Getegid()),
+		UID: rt.uid, EUID: rt.euid, GID: rt.gid, EGID: rt.egid,
 	})
 	if err != nil {
 		return nil, err

@@ -227,6 +227,12 @@ func killRows() []row {
 			r.peers = append(r.peers, wazero, node)
 		}
 		all = append(all, r)
+		if m.id == "busy" { // the same with caches that are the contestant's own
+			r.id, r.what, r.batch = "kill/busy, warm", "1 busy thread, 30 programs one after the other", 30
+			native.batch, wazero.batch = r.batch, r.batch
+			r.peers = []peer{native, wazero}
+			all = append(all, r)
+		}
 	}
 	return all
 }

@@ -21,8 +21,8 @@ type Config struct {
 	// MaxGoThreads is the most guest threads at once that run on threads of the Go runtime, each in a goroutine of its own;
 	// all others run on threads of the shim. A short program is a good deal quicker there: the goroutine that waits for it
 	// goes on where it has ended, and no other processor has to wake up for either. So they are for modules whose programs
-	// end soon, which each learns as they do. Threads of the Go runtime are never given back to the system, and the process
-	// dies if the system refuses one. 0: 64. Less: none.
+	// end soon, which each learns as they do; half of them at most are for others, two for each module. Threads of the Go
+	// runtime are never given back to the system, and the process dies if the system refuses one. 0: 64. Less: none.
 	MaxGoThreads int
 	// StackBytes is the native stack of each thread. A call into a grate needs WasmStackBytes and 128 KiB of it to be left.
 	// 0: 4 MiB.

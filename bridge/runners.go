@@ -13,14 +13,16 @@ const (
 	defaultMaxGoThreads = 64
 	// shortLife is how long a short program lives at most.
 	shortLife = 10 * time.Millisecond
-	// trial is how many runners a module may have of whose programs nothing is known.
+	// trial is how many runners a module may have of whose programs nothing is known, or that they stay. All such modules
+	// together have half of the runners at most.
 	trial = 2
 )
 
 // runners are the goroutines that run guest threads. One that has nothing to run waits for more: its stack has grown to
 // what a callback needs, and growing another costs more than the rest of an exit.
 //
-// They are for programs that end soon. Which those are, the module's others have shown: see lanes.
+// They are for programs that end soon. Which those are, the module's others have shown: see lanes. A program that stays is
+// better off with one too: who waits for it goes on where it was ended, on a processor that is awake.
 type runners struct {
 	most int64            // immutable
 	busy atomic.Int64     // guest threads that were given one; never more than most for long
@@ -31,9 +33,9 @@ type runners struct {
 }
 
 // lanes is how many runners the programs of one module may have: one more for each that was short, one less for each that
-// was not, or was killed. So programs that stay take none from those that come and go.
+// was not, or was killed. So programs that stay leave half of the runners to those that come and go.
 type lanes struct {
-	most atomic.Int64 // from 0 to that of the runners
+	most atomic.Int64 // from trial to that of the runners
 	used atomic.Int64
 }
 
@@ -86,7 +88,7 @@ func (r *runners) lived(l *lanes, short bool) {
 	if short {
 		change = 1
 	}
-	if after := most + change; after >= 0 && after <= r.most {
+	if after := most + change; after >= trial && after <= r.most {
 		l.most.CompareAndSwap(most, after) // if another changes it meanwhile, this one does not count
 	}
 }

@@ -48,7 +48,8 @@ func TestLanes_FollowWhatAModulesProgramsDo(t *testing.T) {
 	for range 100 {
 		r.lived(l, false)
 	}
-	check("after many long ones", takes(l), 0)
+	check("after many long ones", takes(l), trial)
+	gives(l, trial)
 	for range 100 {
 		r.lived(l, true)
 	}
