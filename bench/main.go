@@ -87,7 +87,7 @@ func (o *options) run() error {
 	r := &run{
 		arena: &arena{dir: dir, root: root, cpu: lastCPU(), running: map[string]contestant{}, benchTime: 20 * time.Millisecond},
 		rec:   &record.Record{When: begin, Mode: "full", Machine: machine()},
-		quick: o.quick, budget: 8 * time.Second, pause: pause,
+		quick: o.quick, budget: 8 * time.Second,
 		log: func(format string, args ...any) {
 			fmt.Fprintf(os.Stderr, "%6.1f s  %s\n", time.Since(begin).Seconds(), fmt.Sprintf(format, args...))
 		},

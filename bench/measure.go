@@ -19,9 +19,6 @@ const (
 	attemptPatience = 3 * time.Second
 	// warmUps are rounds that are not counted, and minRounds how many are at the least.
 	warmUps, minRounds = 2, 8
-	// pause is the time between two turns: what a side does after its answer, such as to wake threads that it has ended, is
-	// not to be in the way of the next.
-	pause = 10 * time.Millisecond
 )
 
 // run is a run of the benchmarks. It is for one goroutine.
@@ -30,10 +27,8 @@ type run struct {
 	rec *record.Record
 	// budget is how long the rounds of a row may take.
 	budget time.Duration
-	// pause is the time between two turns.
-	pause time.Duration
-	quick bool
-	log   func(format string, args ...any)
+	quick  bool
+	log    func(format string, args ...any)
 }
 
 // side is one side of a row, with what it has answered.
@@ -190,7 +185,6 @@ func (r *run) rounds(sides []*side, alone bool) {
 			at := (i + round + warmUps) % len(sides)
 			s := sides[at]
 			if round%s.every == 0 || round < 0 && s.every == 1 {
-				<-time.After(r.pause)
 				r.sample(s, round)
 			}
 		}

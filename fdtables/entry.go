@@ -1,6 +1,10 @@
 package fdtables
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+
+	"github.com/lindbridge/lindbridge/internal/release"
+)
 
 // FD is a virtual descriptor: the number that a guest sees. Valid ones are in [0, MaxLimit).
 type FD int32
@@ -53,21 +57,21 @@ type slot struct {
 	shared bool
 }
 
-// set makes e what s stands for. Nobody may rely on what it stood for. It writes what changes only: a store is a locked
-// instruction.
+// set makes e what s stands for. Nobody may rely on what it stood for. It writes what changes only: readers on other
+// processors have the cache line.
 func (s *slot) set(e Entry) {
 	if s.underFD.Load() != e.UnderFD {
-		s.underFD.Store(e.UnderFD)
+		release.Uint64(&s.underFD, e.UnderFD)
 	}
 	if s.perFDInfo.Load() != e.PerFDInfo {
-		s.perFDInfo.Store(e.PerFDInfo)
+		release.Uint64(&s.perFDInfo, e.PerFDInfo)
 	}
 	nature := uint64(e.Kind)
 	if e.CloseOnExec {
 		nature |= closeOnExec
 	}
 	if s.nature.Load() != nature {
-		s.nature.Store(nature)
+		release.Uint64(&s.nature, nature)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/lindbridge/lindbridge/abi"
+	"github.com/lindbridge/lindbridge/internal/release"
 )
 
 const (
@@ -89,7 +90,7 @@ func (r *registry) join(u *under) (counting *under, owed *slot, errno abi.Errno)
 				sh.credit--
 			}
 			if u.word.Load() != 0 {
-				u.word.Store(0) // it was closed: here is where it lives anew, and can be seen in its place
+				release.Int64(&u.word, 0) // it was closed: here is where it lives anew, and can be seen in its place
 			}
 			r.linkLocked(sh, h, u)
 			sh.mu.Unlock()

@@ -4,6 +4,8 @@ import (
 	"math"
 	"sync"
 	"sync/atomic"
+
+	"github.com/lindbridge/lindbridge/internal/release"
 )
 
 // This file implements the life of one open underfd: how it is counted, and who finds out that it is over.
@@ -96,7 +98,7 @@ func newUnders() *under {
 // born makes u, which nobody has seen, an under for e with one table reference, which belongs to its first slot.
 func (u *under) born(e Entry) {
 	if u.lives.Load() != 0 {
-		u.lives.Store(0)
+		release.Uint64(&u.lives, 0)
 	}
 	u.first.own = true
 	u.first.set(e)
@@ -107,7 +109,7 @@ func (u *under) unborn(rest uint64) { u.lives.Store(rest) }
 
 // bornAnew makes u, which is closed, an under for e that will live as soon as its word is 0.
 func (u *under) bornAnew(e Entry) {
-	u.lives.Add(1)
+	release.Uint64(&u.lives, u.lives.Load()+1) // nobody else changes it
 	u.first.set(e)
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/lindbridge/lindbridge/abi"
 	"github.com/lindbridge/lindbridge/exitcoord"
+	"github.com/lindbridge/lindbridge/internal/release"
 )
 
 // This file implements who serves which call: changing the rows, and the reverse index by which the rows of a grate are
@@ -134,7 +135,7 @@ func (c *cage) renewLocked(call abi.Call, e entry) bool {
 	old := entry(word.Load())
 	same := (old^e)>>portShift == 0 // so are the kind and the port
 	if same && old != e {
-		storeRelease(word, uint64(e))
+		release.Uint64(word, uint64(e))
 	}
 	return same
 }
@@ -386,7 +387,7 @@ func (c *cage) setLocked(r *row, call abi.Call, e entry, p *pair) {
 			p.add(call)
 		}
 	}
-	storeRelease(word, uint64(e)) // one step for every reader
+	release.Uint64(word, uint64(e)) // one step for every reader
 }
 
 // fillLocked makes e serve every call; p is the pair that it belongs to, nil if it is no grate's.

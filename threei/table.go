@@ -10,6 +10,7 @@ import (
 	"github.com/lindbridge/lindbridge/abi"
 	"github.com/lindbridge/lindbridge/internal/guestmem"
 	"github.com/lindbridge/lindbridge/internal/lockcheck"
+	"github.com/lindbridge/lindbridge/internal/release"
 )
 
 // This file implements the memory of the handler table: mapping it, giving rows out and taking them back, and reading and
@@ -153,7 +154,7 @@ func (r *row) active() *half { return &r.halves[r.version.Load()&1] }
 func (r *row) at(call abi.Call) entry { return entry(r.active()[call].Load()) }
 
 // set makes e serve the call: one step for every reader.
-func (r *row) set(call abi.Call, e entry) { storeRelease(&r.active()[call], uint64(e)) }
+func (r *row) set(call abi.Call, e entry) { release.Uint64(&r.active()[call], uint64(e)) }
 
 // replace makes each call be served by what fill says, which may look at the row as it is: one step for every reader.
 func (r *row) replace(fill func(call abi.Call) entry) {
@@ -161,7 +162,7 @@ func (r *row) replace(fill func(call abi.Call) entry) {
 	for i := range other {
 		// Most words are 0 and stay so: who only reads makes no memory of them.
 		if e := uint64(fill(abi.Call(i))); other[i].Load() != e {
-			storeRelease(&other[i], e)
+			release.Uint64(&other[i], e)
 		}
 	}
 	r.version.Add(1)
@@ -172,7 +173,7 @@ func (r *row) clear() {
 	for h := range r.halves {
 		for i := range r.halves[h] {
 			if r.halves[h][i].Load() != 0 {
-				storeRelease(&r.halves[h][i], 0)
+				release.Uint64(&r.halves[h][i], 0)
 			}
 		}
 	}

@@ -17,12 +17,15 @@ var allowed = map[string][]string{
 	"internal/ids":       nil,
 	"internal/leakcheck": nil,
 	"internal/lockcheck": nil,
+	"internal/release":   nil,
 
 	"exitcoord": {"abi", "internal/lockcheck"},
-	"fdtables":  {"abi", "internal/ids"},
+	"fdtables":  {"abi", "internal/ids", "internal/release"},
 	"cage":      {"abi", "internal/ids", "internal/lockcheck"},
 	"bridge":    {"abi", "internal/guestmem", "internal/lockcheck"},
-	"threei":    {"abi", "exitcoord", "internal/guestmem", "internal/ids", "internal/lockcheck"},
+	"threei": {
+		"abi", "exitcoord", "internal/guestmem", "internal/ids", "internal/lockcheck", "internal/release",
+	},
 
 	"rawposix": {"abi", "cage", "fdtables", "internal/fault", "internal/guestmem", "internal/ids", "threei"},
 	"wasip1":   {"abi", "internal/guestmem", "internal/ids", "threei"},

@@ -48,6 +48,7 @@ func (d *Driver) kill(r *drive.Request) (drive.Reply, error) {
 		reply.Parts["stopping"] = append(reply.Parts["stopping"], float64(report.Stopping.Nanoseconds()))
 		reply.Parts["cleaning"] = append(reply.Parts["cleaning"], float64(report.Cleaning.Nanoseconds()))
 	}
+	rest()
 	return reply, nil
 }
 

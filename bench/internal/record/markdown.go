@@ -11,10 +11,11 @@ import (
 
 const method = `## How to read it
 
-- What a row compares was measured in turn in one run, A B A B, each side in a process of its own, with 10 ms of rest
-  between two turns for what a side still has to do after its answer. The first rounds warm up and are not counted; every
-  other sample is. n is the samples of ours and of the peer. A turn is short (3 kills, 5 spawns), so that a good part of
-  the samples finds caches full of the others' data; rows that say "one after the other" have turns of 30.
+- What a row compares was measured in turn in one run, A B A B, each side in a process of its own. The first rounds warm up
+  and are not counted; every other sample is. n is the samples of ours and of the peer. A turn is short (3 kills, 5
+  spawns), so that a good part of the samples finds caches full of the others' data; rows that say "one after the other"
+  have turns of 30. After kills ours waits 10 ms before it answers, until it has woken the threads of what it has ended:
+  that is not to be in the others' way.
 - A ratio is the median of the ratios round by round, ours to the peer's, with its 95% interval (order statistics). Below 1
   ours is faster. Where the interval is wider than it is away from 1 no ratio is told, but "no difference shown".
 - "met" and "missed" take the whole interval; "undecided" is a limit within it. A max stands for p99 where there are fewer
