@@ -48,6 +48,9 @@ func (c *Cage) ID() abi.CageID { return c.entry.ID() }
 // Wait waits until the program has ended, everything that it held was given back, and its output was copied. It answers
 // how the program ended, and gives the cage's id back. It may be called by several goroutines, and again. When ctx is
 // done first it answers ctx's error, and the program runs on.
+//
+// Threads that the end found asleep are woken some 5 ms later, or when one is needed: until then they, and with them the
+// program's memory, are still the process's.
 func (c *Cage) Wait(ctx context.Context) (exitcoord.Status, error) {
 	select {
 	case <-c.done:

@@ -804,8 +804,8 @@ int32_t lindshim_domain_memory(uint64_t domain,
                                struct lindshim_error_t *err);
 
 // Deletes a domain that is quiescent or was never started: releases its instances and its memory. After this no address
-// of its memory is valid. (What a thread that was stopped in an atomic wait has on its stack goes when it has woken, a
-// moment later.) LINDSHIM_ERR_BUSY while anything of it may still run. 0 is a no-op.
+// of its memory is valid. (What a thread that was stopped in its sleep has on its stack, and so its instance, goes when it
+// has woken, some 5 ms later.) LINDSHIM_ERR_BUSY while anything of it may still run. 0 is a no-op.
 //
 // # Safety
 //

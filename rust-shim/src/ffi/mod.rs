@@ -746,8 +746,8 @@ pub unsafe extern "C" fn lindshim_domain_memory(
 }
 
 /// Deletes a domain that is quiescent or was never started: releases its instances and its memory. After this no address
-/// of its memory is valid. (What a thread that was stopped in an atomic wait has on its stack goes when it has woken, a
-/// moment later.) LINDSHIM_ERR_BUSY while anything of it may still run. 0 is a no-op.
+/// of its memory is valid. (What a thread that was stopped in its sleep has on its stack, and so its instance, goes when it
+/// has woken, some 5 ms later.) LINDSHIM_ERR_BUSY while anything of it may still run. 0 is a no-op.
 ///
 /// # Safety
 ///
