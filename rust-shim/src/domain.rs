@@ -11,7 +11,7 @@ use crate::gate::Gate;
 use crate::grate::Grate;
 use crate::handlers::Handlers;
 use crate::module::Module;
-use crate::pool::Pool;
+use crate::pool::{Asker, Pool};
 use crate::port;
 use crate::slot::{Place, Slot};
 use crate::supply::Supply;
@@ -353,7 +353,7 @@ impl Domain {
     /// Runs a thread on one of the engine's.
     fn run(self: &Arc<Self>, job: Job) -> Result<u32> {
         let tid = job.slot.tid;
-        match self.engine.pool.run(job, || self.engine.waker.wake_now()) {
+        match self.engine.pool.run(job, &**self) {
             Ok(()) => Ok(tid),
             Err((job, err)) => {
                 self.abandon(&job.slot);
@@ -373,8 +373,7 @@ impl Domain {
     /// Keeps a thread until the host runs it.
     fn keep_begun(self: &Arc<Self>, job: Job) -> Result<u32> {
         let tid = job.slot.tid;
-        let waker = &self.engine.waker;
-        if let Err(err) = self.engine.pool.admit(|| waker.wake_now()) {
+        if let Err(err) = self.engine.pool.admit(&**self) {
             self.abandon(&job.slot);
             return Err(err);
         }
@@ -415,7 +414,7 @@ impl Domain {
             return Ok(());
         }
         pool.dismiss();
-        if let Err((job, err)) = pool.run(job, || self.engine.waker.wake_now()) {
+        if let Err((job, err)) = pool.run(job, &**self) {
             job.fail(err);
         }
         Ok(())
@@ -607,6 +606,8 @@ impl Domain {
             let with_place = |slot: &Arc<Slot>| (slot.clone(), slot.place_at_stop());
             threads.live.values().map(with_place).collect()
         };
+        // Threads that wait for room for one more.
+        self.engine.pool.shake();
         // Blocked host calls: the token is readable from here on, for good.
         if let Some(token) = &*lock(&self.cancel) {
             fire(token);
@@ -879,6 +880,17 @@ impl Domain {
         if self.counted.swap(false, Ordering::SeqCst) {
             self.engine.domains.fetch_sub(1, Ordering::Relaxed);
         }
+    }
+}
+
+/// Of a thread more, for the host or for one of its own threads: the latter waits no longer once the domain is stopping.
+impl Asker for Domain {
+    fn wake(&self) {
+        self.engine.waker.wake_now();
+    }
+
+    fn gave_up(&self) -> bool {
+        self.gate.is_closed()
     }
 }
 

@@ -29,6 +29,8 @@ pub enum Mutation {
     EmptyUntold,
     /// A thread that comes back says nothing to who waits for room.
     RoomUntold,
+    /// Who gives up says nothing to its thread that waits for room.
+    ShakeUntold,
     /// Who gives a worker back looks for waiters before the worker is idle.
     HandOverEarly,
     /// Who waits for a worker does not look for an idle one again.

@@ -19,7 +19,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 /// How long who wants a thread waits for one that is about to come back. Little holds it up but the operating system.
-const COMES_BACK_WITHIN: Duration = Duration::from_millis(100);
+const COMES_BACK_WITHIN: Duration = Duration::from_secs(1);
+
+/// Who wants a thread, while there may be none left.
+pub trait Asker {
+    /// Wakes threads that have nothing left to do but to come back.
+    fn wake(&self);
+    /// Whether it wants none any more. Whoever makes that so calls [`Pool::shake`] then.
+    fn gave_up(&self) -> bool;
+}
 
 /// The threads of one engine.
 #[derive(Debug)]
@@ -30,10 +38,12 @@ pub struct Pool {
     thread_main: ThreadMainFn,
     /// How many threads are out of their domains, or never to be inside again, and have yet to come back.
     coming_back: AtomicUsize,
+    /// How many wait for room.
+    waiting: AtomicUsize,
     state: Mutex<State>,
     /// Signalled when `live` becomes zero and the pool is closing.
     empty: Condvar,
-    /// Signalled when a thread has come back and somebody waits for room.
+    /// Signalled when a thread has come back, or an asker has given up, and somebody waits for room.
     room: Condvar,
 }
 
@@ -43,8 +53,6 @@ struct State {
     idle: Vec<Arc<Worker>>,
     /// The pool's threads, idle ones included, and those of the host that were counted in.
     live: usize,
-    /// How many wait for room.
-    waiting: usize,
     next_id: u64,
     closing: bool,
     /// Handles of the threads that live, by worker id.
@@ -130,6 +138,7 @@ impl Pool {
             stack_bytes,
             thread_main,
             coming_back: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
             state: Mutex::default(),
             empty: Condvar::new(),
             room: Condvar::new(),
@@ -165,9 +174,8 @@ impl Pool {
     }
 
     /// The state, in which there is room for one more thread. As long as there is none only because threads are to come back,
-    /// waits for them: after `wake`, which wakes those that sleep, they are on their way, unless the host holds one up in a
-    /// callback.
-    fn with_room(&self, wake: impl FnOnce()) -> Result<MutexGuard<'_, State>> {
+    /// waits for them: once those that sleep were woken, they are on their way, unless the host holds one up in a callback.
+    fn with_room(&self, asker: &impl Asker) -> Result<MutexGuard<'_, State>> {
         let mut state = self.state();
         let Err(refused) = state.check(self.max_threads) else {
             return Ok(state);
@@ -176,32 +184,46 @@ impl Pool {
             return Err(refused);
         }
         drop(state);
-        wake();
+        asker.wake();
         let begin = Instant::now();
+        // Before it is asked whether it gave up: see `shake`.
+        self.waiting.fetch_add(1, Ordering::SeqCst);
         state = self.state();
-        while state.check(self.max_threads).is_err() && !state.closing && self.others_come_back() {
+        while state.check(self.max_threads).is_err()
+            && !state.closing
+            && self.others_come_back()
+            && !asker.gave_up()
+        {
             let Some(left) = COMES_BACK_WITHIN.checked_sub(begin.elapsed()) else {
                 break;
             };
-            state.waiting += 1;
             state = self
                 .room
                 .wait_timeout(state, left)
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
-            state.waiting -= 1;
         }
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
         state.check(self.max_threads).map(|()| state)
     }
 
-    /// Runs the job on a thread of its own. On failure the job is handed back, unrun. `wake` wakes threads that have nothing
-    /// left to do but to come back, if they are in the way.
+    /// An asker has given up, and need not wait for room any longer.
+    #[inline]
+    pub fn shake(&self) {
+        if self.waiting.load(Ordering::SeqCst) > 0 && !mutated(Mutation::ShakeUntold) {
+            // With the lock, so that whoever has seen that it goes on waits by now.
+            let _state = self.state();
+            self.room.notify_all();
+        }
+    }
+
+    /// Runs the job on a thread of its own. On failure the job is handed back, unrun.
     pub fn run(
         self: &Arc<Self>,
         job: Job,
-        wake: impl FnOnce(),
+        asker: &impl Asker,
     ) -> std::result::Result<(), (Job, Error)> {
-        let mut state = match self.with_room(wake) {
+        let mut state = match self.with_room(asker) {
             Ok(state) => state,
             Err(err) => return Err((job, err)),
         };
@@ -300,8 +322,9 @@ impl Pool {
         LEAVES.with(|leaves| leaves.set(false));
     }
 
-    fn tell_of_room(&self, state: &State) {
-        if state.waiting > 0 && !mutated(Mutation::RoomUntold) {
+    /// There is room. The state is the caller's.
+    fn tell_of_room(&self, _state: &State) {
+        if self.waiting.load(Ordering::SeqCst) > 0 && !mutated(Mutation::RoomUntold) {
             self.room.notify_all();
         }
     }
@@ -315,9 +338,9 @@ impl Pool {
         }
     }
 
-    /// Counts in a thread of the host's, which `run_here` or `dismiss` counts out. `wake` is as for `run`.
-    pub fn admit(&self, wake: impl FnOnce()) -> Result<()> {
-        self.with_room(wake)?.live += 1;
+    /// Counts in a thread of the host's, which `run_here` or `dismiss` counts out.
+    pub fn admit(&self, asker: &impl Asker) -> Result<()> {
+        self.with_room(asker)?.live += 1;
         Ok(())
     }
 

@@ -1,13 +1,35 @@
 //! The pool: each job that it took runs once, on a thread of its own, and it is closed when every thread is gone.
 
 use lindshim_loom::mutation::Mutation;
-use lindshim_loom::pool::Pool;
+use lindshim_loom::pool::{Asker, Pool};
 use lindshim_loom::thread::Job;
 use lindshim_loom::{check, finds};
 use loom::sync::atomic::AtomicBool;
 use loom::thread;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+/// Wants a thread whatever happens. Nobody sleeps here.
+struct Keen;
+
+impl Asker for Keen {
+    fn wake(&self) {}
+
+    fn gave_up(&self) -> bool {
+        false
+    }
+}
+
+/// Wants one until it is told otherwise.
+struct Fickle(AtomicBool);
+
+impl Asker for Fickle {
+    fn wake(&self) {}
+
+    fn gave_up(&self) -> bool {
+        self.0.load(SeqCst)
+    }
+}
 
 fn job(pool: &Arc<Pool>, ran: &Arc<AtomicUsize>) -> Job {
     let (pool, ran) = (pool.clone(), ran.clone());
@@ -18,12 +40,12 @@ fn job(pool: &Arc<Pool>, ran: &Arc<AtomicUsize>) -> Job {
 }
 
 fn run(pool: &Arc<Pool>, ran: &Arc<AtomicUsize>) -> usize {
-    pool.run(job(pool, ran), || {}).is_ok().into()
+    pool.run(job(pool, ran), &Keen).is_ok().into()
 }
 
 /// The same on the calling thread.
 fn run_here(pool: &Arc<Pool>, ran: &Arc<AtomicUsize>) -> usize {
-    let admitted = pool.admit(|| {}).is_ok();
+    let admitted = pool.admit(&Keen).is_ok();
     if admitted {
         pool.run_here(job(pool, ran));
     }
@@ -124,7 +146,7 @@ fn room(begin: fn(&Arc<Pool>, Job) -> Option<thread::JoinHandle<()>>) {
 #[test]
 fn room_on_the_pools_thread() {
     room(|pool, job| {
-        assert!(pool.run(job, || {}).is_ok());
+        assert!(pool.run(job, &Keen).is_ok());
         None
     });
 }
@@ -132,7 +154,7 @@ fn room_on_the_pools_thread() {
 #[test]
 fn room_on_the_hosts_thread() {
     room(|pool, job| {
-        assert!(pool.admit(|| {}).is_ok());
+        assert!(pool.admit(&Keen).is_ok());
         let pool = pool.clone();
         Some(thread::spawn(move || pool.run_here(job)))
     });
@@ -146,12 +168,30 @@ fn no_room_beside_oneself() {
         let inside = pool.clone();
         let selfish = Job(Box::new(move || {
             inside.comes_back();
-            assert!(inside.admit(|| {}).is_err());
+            assert!(inside.admit(&Keen).is_err());
         }));
-        assert!(pool.run(selfish, || {}).is_ok());
-        let refused = pool.run(job(&pool, &ran), || {}).is_err();
+        assert!(pool.run(selfish, &Keen).is_ok());
+        let refused = pool.run(job(&pool, &ran), &Keen).is_err();
         pool.close();
         assert_eq!(ran.load(SeqCst), usize::from(!refused));
+    });
+}
+
+/// Who waits for a thread that does not come back, and gives up, waits no longer.
+#[test]
+fn an_asker_gives_up() {
+    check(3, || {
+        let (pool, ran) = (Pool::new(1, 1, 0, None), Arc::new(AtomicUsize::new(0)));
+        assert!(pool.admit(&Keen).is_ok());
+        pool.one_will_come_back(); // but is held up
+        let asker = Arc::new(Fickle(AtomicBool::new(false)));
+        let (its, at) = (asker.clone(), pool.clone());
+        let other = thread::spawn(move || {
+            its.0.store(true, SeqCst);
+            at.shake();
+        });
+        assert!(pool.run(job(&pool, &ran), &*asker).is_err());
+        other.join().unwrap();
     });
 }
 
@@ -163,4 +203,5 @@ fn loom_finds_what_is_wrong_with_a_pool() {
     finds(Mutation::EmptyUntold, "a_job_of_the_hosts_and_the_end");
     finds(Mutation::RoomUntold, "room_on_the_pools_thread");
     finds(Mutation::RoomUntold, "room_on_the_hosts_thread");
+    finds(Mutation::ShakeUntold, "an_asker_gives_up");
 }
