@@ -7,7 +7,7 @@ use lindshim::ffi::types::*;
 use lindshim::ffi::*;
 use std::collections::HashSet;
 use std::ffi::CStr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const MARK: u32 = 1;
 const BLOCK: u32 = 2;
@@ -431,6 +431,51 @@ fn there_is_room_for_the_next_program_once_one_has_ended() {
     host.finish(&[], &[]);
 }
 
+/// Waits until all of a domain's threads, of which there are so many, are in an atomic wait.
+fn until_asleep(domain: u64, count: usize) {
+    loop {
+        let mut threads = [const { std::mem::MaybeUninit::<Thread>::uninit() }; 8];
+        let mut n = 0;
+        let null = std::ptr::null_mut();
+        let status = unsafe {
+            lindshim_domain_threads(domain, threads.as_mut_ptr().cast(), 8, &mut n, null)
+        };
+        assert_eq!((status, n), (LINDSHIM_OK, count as u64));
+        let waiting = threads[..count]
+            .iter()
+            .filter(|thread| unsafe { thread.assume_init_ref() }.state == LINDSHIM_AT_ATOMIC_WAIT)
+            .count();
+        if waiting == count {
+            break;
+        }
+        std::thread::yield_now();
+    }
+    std::thread::sleep(Duration::from_millis(1)); // from the mark to the queue; no result depends on it
+}
+
+/// Threads that a stop has found asleep come back, though nobody asks for one.
+#[test]
+fn threads_that_were_stopped_in_their_sleep_come_back_by_themselves() {
+    let host = host();
+    let module = host.load(&format!(
+        r#"(module {MEMORY} (import "host" "mark" (func $mark))
+          (func (export "_start") call $mark
+            (drop (memory.atomic.wait32 (i32.const 0) (i32.const 0) (i64.const -1)))))"#
+    ));
+    let (domain, user) = host.domain(module);
+    host.start(domain);
+    marks(user, 1);
+    until_asleep(domain, 1);
+    stop(domain);
+    report(user);
+    let begin = Instant::now();
+    while host.stats().threads_running > 0 {
+        assert!(begin.elapsed().as_secs() < 30, "it still sleeps");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    host.finish(&[domain], &[module]);
+}
+
 #[test]
 fn bad_modules_are_clear_errors() {
     let host = host();
@@ -584,26 +629,7 @@ fn a_stop_of_sleeping_threads_is_over_when_it_returns() {
         host.start(domain);
         marks(user, 4);
         // All four are on their way; when all are parked, and only then, there is nothing to wait for.
-        loop {
-            let mut threads = [const { std::mem::MaybeUninit::<Thread>::uninit() }; 8];
-            let mut n = 0;
-            let null = std::ptr::null_mut();
-            let status = unsafe {
-                lindshim_domain_threads(domain, threads.as_mut_ptr().cast(), 8, &mut n, null)
-            };
-            assert_eq!((status, n), (LINDSHIM_OK, 4));
-            let waiting = threads[..4]
-                .iter()
-                .filter(
-                    |thread| unsafe { thread.assume_init_ref() }.state == LINDSHIM_AT_ATOMIC_WAIT,
-                )
-                .count();
-            if waiting == 4 {
-                break;
-            }
-            std::thread::yield_now();
-        }
-        std::thread::sleep(Duration::from_millis(1)); // from the mark to the queue; no result depends on it
+        until_asleep(domain, 4);
         stop(domain);
         for thread in report(user) {
             assert_eq!(thread.outcome, LINDSHIM_END_STOPPED);

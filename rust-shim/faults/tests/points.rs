@@ -281,6 +281,45 @@ fn no_instance() {
     host.finish(&[domain, other], &[module]);
 }
 
+/// A program's thread waits for one that is about to come back, and is held up. A stop of the program ends that wait.
+#[test]
+fn a_thread_that_is_held_up() {
+    let _alone = alone();
+    let host = grate_host(|config| config.max_threads = 2);
+    let sleeps = host.load(&app(
+        "",
+        "(call $do (i32.const 2001))
+         (drop (memory.atomic.wait32 (i32.const 64) (i32.const 0) (i64.const -1)))",
+    ));
+    let spawns = host.load(&app(
+        "",
+        "(call $do (i32.const 2001)) (drop (call $spawn (i32.const 0)))",
+    ));
+    let (first, its_user) = domain_of(&host, sleeps);
+    host.start(first);
+    marks(its_user, 1);
+    let before = fired("thread-idle");
+    set("thread-idle", "1*sleep(1000ms)");
+    stop(first);
+    report(its_user);
+    while fired("thread-idle") == before {
+        std::thread::yield_now();
+    }
+    let held = std::time::Instant::now();
+    let (second, user) = domain_of(&host, spawns);
+    host.start(second);
+    marks(user, 1);
+    std::thread::sleep(std::time::Duration::from_millis(20)); // so that it waits, if it can; a stop before that ends it too
+    stop(second);
+    report(user);
+    let took = held.elapsed();
+    assert!(
+        took.as_millis() < 900,
+        "the stop waited for the thread that is held up: {took:?}"
+    );
+    host.finish(&[first, second], &[sleeps, spawns]);
+}
+
 /// Without the waker, who stops wakes. The engine's end waits for the threads that woke.
 #[test]
 fn no_waker() {
