@@ -61,7 +61,7 @@ type Config struct {
 	// in this process. Empty: modules are compiled each time they are loaded.
 	CacheDir string
 	// MaxThreads is the most guest threads at once, of all cages together. 0: DefaultMaxThreads. Those of a cage whose Wait
-	// has returned are in nobody's way, save that a Spawn which needs one may wait some 100 us for it. New raises Go's own
+	// has returned are in nobody's way, save that a Spawn which needs one waits until it has unwound. New raises Go's own
 	// limit on OS threads to fit (runtime/debug.SetMaxThreads) and, on Linux 6.17 and later, the size of the process's table
 	// of futexes (PR_FUTEX_HASH), which is otherwise that of a process with few threads. Neither is ever lowered.
 	MaxThreads int

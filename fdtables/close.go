@@ -74,14 +74,13 @@ func (t *Table) takeMarked() (was *slots, marked ids.Set) {
 		return was, used
 	}
 	left, leftUsed := was.clone(len(*was)), used.Clone()
-	for fd := range used.All() {
+	for fd := range used.All() { // used is nobody else's any more
 		if (*was)[fd].Load().closesOnExec() {
 			(*left)[fd] = atomic.Pointer[slot]{} // not published yet
 			leftUsed.Remove(fd)
+		} else {
+			used.Remove(fd)
 		}
-	}
-	for fd := range leftUsed.All() {
-		used.Remove(fd) // it is nobody else's any more
 	}
 	t.now.Store(left)
 	t.used = leftUsed

@@ -105,7 +105,7 @@ func (u *under) born(e Entry) {
 }
 
 // unborn takes back that u, which nobody has seen, was born, before so many more of its batch.
-func (u *under) unborn(rest uint64) { u.lives.Store(rest) }
+func (u *under) unborn(rest uint64) { release.Uint64(&u.lives, rest) }
 
 // bornAnew makes u, which is closed, an under for e that will live as soon as its word is 0.
 func (u *under) bornAnew(e Entry) {

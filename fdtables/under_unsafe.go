@@ -1,6 +1,10 @@
 package fdtables
 
-import "unsafe"
+import (
+	"unsafe"
+
+	"github.com/lindbridge/lindbridge/internal/release"
+)
 
 // under is the count of s's underfd.
 func (s *slot) under() *under {
@@ -18,6 +22,6 @@ func (u *under) following() *under {
 		return nil
 	}
 	next := (*under)(unsafe.Add(unsafe.Pointer(u), unsafe.Sizeof(*u))) // n > 0: it is in the same batch
-	next.lives.Store(n - 1)
+	release.Uint64(&next.lives, n-1)
 	return next
 }

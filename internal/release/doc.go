@@ -2,6 +2,5 @@
 // was stored before it.
 //
 // It is sync/atomic's Store but for the wait until every processor has seen the word, which is a locked instruction. It is
-// for writers under a lock, whose unlocking waits anyway: to register a handler takes a fifth less, and to open and close a
-// descriptor a seventh (BenchmarkRegister, BenchmarkOpenClose).
+// for writers under a lock, whose unlocking waits anyway.
 package release

@@ -395,7 +395,7 @@ typedef struct lindshim_engine_config_t {
   // `LINDSHIM_ABI_VERSION`.
   uint32_t abi_version;
   // The most OS threads at once, idle ones included. 0: 4096. Those of a domain that has reported count until they have
-  // unwound; who starts a thread when nothing else is in the way waits for one, which may take some 100 us.
+  // unwound; who starts a thread when nothing else is in the way waits for one, for a second at most.
   uint64_t max_threads;
   // The most OS threads that are kept for reuse. 0: 64.
   uint64_t max_idle_threads;

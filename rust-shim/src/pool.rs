@@ -62,12 +62,16 @@ struct State {
 }
 
 impl State {
+    fn is_full(&self, max_threads: usize) -> bool {
+        self.live - self.idle.len() >= max_threads
+    }
+
     /// Refuses one more thread.
     fn check(&self, max_threads: usize) -> Result<()> {
         if self.closing {
             return Err(Error::new(Status::Closed, "the engine is being deleted"));
         }
-        if self.live - self.idle.len() >= max_threads {
+        if self.is_full(max_threads) {
             let message =
                 format!("the engine already has {max_threads} threads, its limit (max_threads)");
             return Err(Error::new(Status::Limit, message));
@@ -176,35 +180,33 @@ impl Pool {
     /// The state, in which there is room for one more thread. As long as there is none only because threads are to come back,
     /// waits for them: once those that sleep were woken, they are on their way, unless the host holds one up in a callback.
     fn with_room(&self, asker: &impl Asker) -> Result<MutexGuard<'_, State>> {
-        let mut state = self.state();
-        let Err(refused) = state.check(self.max_threads) else {
-            return Ok(state);
+        let may_get_room = |state: &State| {
+            state.is_full(self.max_threads)
+                && !state.closing
+                && self.others_come_back()
+                && !asker.gave_up()
         };
-        if state.closing || !self.others_come_back() {
-            return Err(refused);
+        let mut state = self.state();
+        if may_get_room(&state) {
+            drop(state);
+            asker.wake();
+            let begin = Instant::now();
+            // Before it is asked whether it gave up: see `shake`.
+            self.waiting.fetch_add(1, Ordering::SeqCst);
+            state = self.state();
+            while may_get_room(&state)
+                && let Some(left) = COMES_BACK_WITHIN.checked_sub(begin.elapsed())
+            {
+                state = self
+                    .room
+                    .wait_timeout(state, left)
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .0;
+            }
+            self.waiting.fetch_sub(1, Ordering::SeqCst);
         }
-        drop(state);
-        asker.wake();
-        let begin = Instant::now();
-        // Before it is asked whether it gave up: see `shake`.
-        self.waiting.fetch_add(1, Ordering::SeqCst);
-        state = self.state();
-        while state.check(self.max_threads).is_err()
-            && !state.closing
-            && self.others_come_back()
-            && !asker.gave_up()
-        {
-            let Some(left) = COMES_BACK_WITHIN.checked_sub(begin.elapsed()) else {
-                break;
-            };
-            state = self
-                .room
-                .wait_timeout(state, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
-        }
-        self.waiting.fetch_sub(1, Ordering::SeqCst);
-        state.check(self.max_threads).map(|()| state)
+        state.check(self.max_threads)?;
+        Ok(state)
     }
 
     /// An asker has given up, and need not wait for room any longer.

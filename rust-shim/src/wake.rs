@@ -16,7 +16,7 @@ use std::thread::JoinHandle;
 
 /// How much later: beyond the next tick of Linux's clock, which a processor that runs a stop has coming (every 4 ms, as
 /// kernels are mostly configured). To set a timer that is due before that means to set the hardware's, which in a virtual
-/// machine is the hypervisor's to do, and would be a third of a stop.
+/// machine is the hypervisor's to do, and takes several times as long.
 const LATER_NS: i64 = 5_000_000;
 
 /// The same where somebody waits for the threads, or many have come together: longer than the rest of a stop takes.
@@ -64,13 +64,6 @@ struct State {
     closing: bool,
 }
 
-impl State {
-    fn take(&mut self) -> Vec<Arc<Domain>> {
-        self.threads = 0;
-        std::mem::take(&mut self.domains)
-    }
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -78,10 +71,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Waker {
     /// Wakes what is left to be woken.
     pub fn wake_now(&self) {
-        let domains = lock(&self.shared.state).take();
-        for domain in &domains {
-            domain.wake_claimed();
-        }
+        self.shared.wake();
     }
 
     /// Wakes the claimed threads of a domain later, of which there are so many, or soon if somebody waits for them. It does
@@ -149,18 +139,24 @@ impl Shared {
     fn run(&self, timer: &OwnedFd) {
         loop {
             expire(timer);
-            let (domains, closing) = {
-                let mut state = lock(&self.state);
-                (state.take(), state.closing)
-            };
-            faults::late(Point::Wake);
-            for domain in &domains {
-                domain.wake_claimed();
-            }
-            if closing {
+            if self.wake() {
                 return;
             }
         }
+    }
+
+    /// Wakes what is left to be woken. Whether the waker is being closed.
+    fn wake(&self) -> bool {
+        let (domains, closing) = {
+            let mut state = lock(&self.state);
+            state.threads = 0;
+            (std::mem::take(&mut state.domains), state.closing)
+        };
+        faults::late(Point::Wake);
+        for domain in &domains {
+            domain.wake_claimed();
+        }
+        closing
     }
 }
 

@@ -50,6 +50,12 @@ fn settle() {
     std::thread::sleep(Duration::from_millis(1));
 }
 
+/// Lets threads that were ended in their sleep be woken, which is done a little later and is not to be in the way of another
+/// contestant: see the shim's waker.
+fn rest() {
+    std::thread::sleep(Duration::from_millis(10));
+}
+
 struct Driver {
     ours: ours::Ours,
     plain: plain::Plain,
@@ -71,9 +77,7 @@ impl Driver {
                 match who {
                     "ours" => {
                         let all = samples(&mut || ours.stop(mix));
-                        // Threads that were ended in their sleep are woken a little later: see the shim's waker. That
-                        // is not to be in the way of another contestant.
-                        std::thread::sleep(std::time::Duration::from_millis(10));
+                        rest();
                         all
                     }
                     "plain" => samples(&mut || plain.stop(mix, false, || {})),

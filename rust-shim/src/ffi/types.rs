@@ -314,7 +314,7 @@ pub struct EngineConfig {
     /// `LINDSHIM_ABI_VERSION`.
     pub abi_version: u32,
     /// The most OS threads at once, idle ones included. 0: 4096. Those of a domain that has reported count until they have
-    /// unwound; who starts a thread when nothing else is in the way waits for one, which may take some 100 us.
+    /// unwound; who starts a thread when nothing else is in the way waits for one, for a second at most.
     pub max_threads: u64,
     /// The most OS threads that are kept for reuse. 0: 64.
     pub max_idle_threads: u64,
