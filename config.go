@@ -58,7 +58,8 @@ type Config struct {
 	// ShimPath is the shim's file. Empty: it is searched for, see bridge.Open.
 	ShimPath string
 	// CacheDir is a directory for compiled modules, absolute, created when missing; whoever can write to it can run code
-	// in this process. Empty: modules are compiled each time they are loaded.
+	// in this process. Empty: modules are compiled each time they are loaded. Wasmtime's cache has a thread of its own,
+	// which may write there for a moment after Close.
 	CacheDir string
 	// MaxThreads is the most guest threads at once, of all cages together. 0: DefaultMaxThreads. Those of a cage whose Wait
 	// has returned are in nobody's way, save that a Spawn which needs one waits until it has unwound. New raises Go's own
